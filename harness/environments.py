@@ -1,0 +1,207 @@
+"""Environments of the sides: ``upstream_envs/<name>/env.toml`` to a built virtual environment.
+
+A built environment is named by the digest of what goes into it. Adapter and protocol are not part
+of that: they are staged beside it, under a digest of their own, so that editing one rebuilds nothing.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock
+from pydantic import ConfigDict
+
+from harness.errors import EnvironmentFault
+from harness.suites import load_toml, pick
+from runners.protocol.wire import sha256_file
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+ENVIRONMENTS_DIR = PROJECT_DIR / "upstream_envs"
+_MARKER = "fdbench-built.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What an ``env.toml`` declares."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    description: str
+    packages: list[str]
+    """Requirements, resolved under the project's constraints."""
+    command: list[str]
+    """What to run; ``{slug}`` and ``{job}`` are filled in. The first word is in the environment."""
+    no_deps: list[str] = field(default_factory=list)
+    """Requirements installed without their declared dependencies."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Environment variables of the process."""
+    reason_no_deps: str = ""
+    """Why declared dependencies are left out; kept with every trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltEnvironment:
+    """An environment on disk, ready to run a side."""
+
+    name: str
+    declared: Environment
+    digest: str
+    """Of declared packages, constraints, Python and platform."""
+    folder: Path
+    code_digest: str
+    """Of adapter and protocol as staged."""
+    code: Path
+    """Folder with the staged ``runners`` package and the adapter."""
+
+    def command(self, slug: str, job: Path) -> list[str]:
+        """The process to launch for one job."""
+        words = [word.format(slug=slug, job=job) for word in self.declared.command]
+        words[1:] = [str(self.code / word) if word == "adapter.py" else word for word in words[1:]]
+        return [str(self.folder / "bin" / words[0]), *words[1:]]
+
+    def variables(self) -> dict[str, str]:
+        """Environment variables for the process, the staged code among them."""
+        return {**self.declared.variables, "PYTHONPATH": str(self.code)}
+
+
+def cache_dir() -> Path:
+    """Where environments, staged code, weights and noise are kept: ``FDBENCH_CACHE``."""
+    return Path(os.environ.get("FDBENCH_CACHE") or Path.home() / ".cache" / "fdbench").resolve()
+
+
+def load_environments(folder: Path = ENVIRONMENTS_DIR) -> dict[str, Environment]:
+    """Every declared environment by name.
+
+    Raises:
+        UsageFault: An ``env.toml`` is not what it should be.
+    """
+    return {
+        path.parent.name: load_toml(Environment, path) for path in sorted(folder.glob("*/env.toml"))
+    }
+
+
+def build(
+    name: str, report: Callable[[str], None], folder: Path = ENVIRONMENTS_DIR
+) -> BuiltEnvironment:
+    """Return the environment, made first if it is not there or was left half made.
+
+    Args:
+        name: Folder name under ``folder``.
+        report: Told in one line what takes time.
+        folder: Where environments are declared.
+
+    Raises:
+        UsageFault: There is no such environment.
+        EnvironmentFault: It cannot be made.
+    """
+    environments = load_environments(folder)
+    declared = environments[pick("env", name, environments)]
+    digest = _digest(declared)
+    target = cache_dir() / "envs" / f"{name}-{digest[:12]}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if not (target / _MARKER).exists():
+            report(f"making environment {name}: {len(declared.packages)} packages, a minute or two")
+            shutil.rmtree(target, ignore_errors=True)
+            _install(name, declared, target)
+            _write_marker(target, name, digest)
+    code_digest, code = _stage_code(folder / name)
+    return BuiltEnvironment(
+        name=name,
+        declared=declared,
+        digest=digest,
+        folder=target,
+        code_digest=code_digest,
+        code=code,
+    )
+
+
+def installed(name: str) -> list[tuple[str, Path, int]]:
+    """Digest, folder and size in bytes of every built environment of that name."""
+    found = []
+    for marker in sorted((cache_dir() / "envs").glob(f"{name}-*/{_MARKER}")):
+        digest = json.loads(marker.read_text())["digest"]
+        size = sum(path.lstat().st_size for path in marker.parent.rglob("*") if path.is_file())
+        found.append((digest, marker.parent, size))
+    return found
+
+
+def remove(name: str) -> list[Path]:
+    """Delete every built environment of that name, half-made ones too."""
+    folders = [path for path in (cache_dir() / "envs").glob(f"{name}-*") if path.is_dir()]
+    for folder in folders:
+        shutil.rmtree(folder)
+        Path(f"{folder}.lock").unlink(missing_ok=True)
+    return folders
+
+
+def _digest(declared: Environment) -> str:
+    """Of everything that decides which files an environment gets."""
+    parts = {
+        "packages": declared.packages,
+        "no_deps": declared.no_deps,
+        "constraints": (ENVIRONMENTS_DIR / "constraints.txt").read_text("utf-8"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _install(name: str, declared: Environment, target: Path) -> None:
+    _run(name, [sys.executable, "-m", "venv", str(target)])
+    pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+    constraints = ["-c", str(ENVIRONMENTS_DIR / "constraints.txt")]
+    _run(name, [*pip, *constraints, *declared.packages])
+    if declared.no_deps:
+        _run(name, [*pip, "--no-deps", *declared.no_deps])
+
+
+def _run(name: str, command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
+        tail = "\n".join(lines[-3:] or (done.stdout + done.stderr).splitlines()[-3:])
+        raise EnvironmentFault(
+            f"environment {name} cannot be made: {' '.join(command[1:4])} failed:\n{tail}\n"
+            f"Check network and package index, then: fdbench env build {name}"
+        )
+
+
+def _write_marker(target: Path, name: str, digest: str) -> None:
+    freeze = [str(target / "bin" / "python"), "-m", "pip", "freeze", "--disable-pip-version-check"]
+    done = subprocess.run(freeze, capture_output=True, text=True, check=True)  # noqa: S603
+    marker = {"name": name, "digest": digest, "packages": done.stdout.splitlines()}
+    (target / _MARKER).write_text(json.dumps(marker, indent=1))
+
+
+def _stage_code(environment_dir: Path) -> tuple[str, Path]:
+    """Copy adapter and protocol under the digest of their bytes, so that no edit reaches a run."""
+    files = dict(_code_files(environment_dir))
+    content = {name: sha256_file(path) for name, path in sorted(files.items())}
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    target = cache_dir() / "code" / digest[:16]
+    if not target.exists():
+        beside = target.with_name(f"{target.name}.{os.getpid()}")
+        for name, path in files.items():
+            (beside / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, beside / name)
+        try:
+            beside.rename(target)
+        except OSError:  # another process staged the same bytes first
+            shutil.rmtree(beside)
+    return digest, target
+
+
+def _code_files(environment_dir: Path) -> Iterator[tuple[str, Path]]:
+    runners_dir = PROJECT_DIR / "runners"
+    for path in runners_dir.rglob("*.py"):
+        yield str(path.relative_to(PROJECT_DIR)), path
+    if (environment_dir / "adapter.py").exists():
+        yield "adapter.py", environment_dir / "adapter.py"

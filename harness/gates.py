@@ -1,0 +1,118 @@
+"""Verdicts with their evidence; pure, and closed: what is missing never passes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.errors import ExitCode
+from harness.matching import Difference, describe
+from harness.parity import within
+from harness.records import Outcome, ParityRow, PlannedCell, TrialRow, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """A verdict and why."""
+
+    verdict: Verdict
+    code: ExitCode
+    reason: str
+
+
+def judge(
+    cell: PlannedCell,
+    trials: Sequence[TrialRow],
+    differences: Sequence[Difference],
+    parity: Sequence[ParityRow],
+) -> Judgement:
+    """Judge a cell from what its trials left; the first gate that does not pass decides."""
+    for gate in (
+        lambda: _evidence(trials),
+        lambda: _settings(differences),
+        lambda: _complete(cell, trials),
+        lambda: _parity(cell, parity),
+    ):
+        judgement = gate()
+        if judgement is not None:
+            return judgement
+    worst = max(_ratios(parity), default=None)
+    if worst is None:
+        return Judgement(
+            verdict=Verdict.INCOMPLETE, code=ExitCode.INCOMPLETE, reason="no output was compared"
+        )
+    return Judgement(
+        verdict=Verdict.PASS,
+        code=ExitCode.PASS,
+        reason=f"every AR step within {cell.limit:g}x its floor; worst {worst:.2f}x",
+    )
+
+
+def untrusted(reason: str) -> Judgement:
+    """The judgement on evidence that contradicts itself."""
+    return Judgement(verdict=Verdict.INCOMPLETE, code=ExitCode.INTEGRITY, reason=reason)
+
+
+def _evidence(trials: Sequence[TrialRow]) -> Judgement | None:
+    for trial in trials:
+        if trial.invalid:
+            return untrusted(f"{trial.side}, process {trial.process}: {trial.invalid}")
+    return None
+
+
+def _settings(differences: Sequence[Difference]) -> Judgement | None:
+    unexpected = [difference for difference in differences if not difference.reason]
+    if not unexpected:
+        return None
+    listed = "; ".join(describe(difference) for difference in unexpected)
+    return Judgement(
+        verdict=Verdict.INCOMPLETE,
+        code=ExitCode.INCOMPLETE,
+        reason=f"settings differ, so nothing was compared: {listed}",
+    )
+
+
+def _complete(cell: PlannedCell, trials: Sequence[TrialRow]) -> Judgement | None:
+    rows = {trial.trial_id: trial for trial in trials}
+    for planned in cell.trials:
+        row = rows.get(planned.trial_id)
+        if row is None or row.outcome != Outcome.COMPLETED:
+            what = "was not run" if row is None else f"{row.outcome}: {row.reason}"
+            return Judgement(
+                verdict=Verdict.INCOMPLETE,
+                code=ExitCode.INCOMPLETE,
+                reason=f"{planned.side}, process {planned.process}: {what}",
+            )
+    return None
+
+
+def _parity(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
+    floors = {row.ar: row.relative_l2 for row in parity if row.comparison == "floor"}
+    compared = [row for row in parity if row.comparison == "pair"]
+    for row in sorted(compared, key=lambda row: row.ar):
+        floor = floors.get(row.ar, float("nan"))
+        if not within(row.relative_l2, floor, cell.limit):
+            return Judgement(
+                verdict=Verdict.FAIL,
+                code=ExitCode.PARITY,
+                reason=(
+                    f"outputs differ from AR {row.ar} on: relative L2 {row.relative_l2:.2e}, "
+                    f"{row.relative_l2 / floor if floor else float('nan'):.1f}x the floor "
+                    f"{floor:.2e} (limit {cell.limit:g}x)"
+                ),
+            )
+    missing = set(range(cell.trials[0].job.ar_steps)) - {row.ar for row in compared}
+    if missing:
+        return Judgement(
+            verdict=Verdict.INCOMPLETE,
+            code=ExitCode.INCOMPLETE,
+            reason=f"AR {min(missing)} was not compared",
+        )
+    return None
+
+
+def _ratios(parity: Sequence[ParityRow]) -> list[float]:
+    floors = {row.ar: row.relative_l2 for row in parity if row.comparison == "floor"}
+    return [
+        row.relative_l2 / floors[row.ar]
+        for row in parity
+        if row.comparison == "pair" and row.ar in floors
+    ]

@@ -1,0 +1,79 @@
+"""Shared inputs of a plan: weights, noise bank and prompt embeddings, made once by content."""
+
+import hashlib
+import json
+import subprocess
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from harness.environments import BuiltEnvironment, cache_dir
+from harness.errors import EnvironmentFault
+from harness.records import PlannedTrial
+from runners.protocol.wire import Artifact, Job, PrepareRequest, sha256_file, write_json
+
+PROMPT = "synthetic prompt"
+"""Seeds the stand-in prompt embeddings."""
+
+
+def prepare(
+    trial: PlannedTrial, weights_seed: int, environment: BuiltEnvironment
+) -> PlannedTrial:
+    """Return the trial with its shared inputs in place, made first where they are missing.
+
+    Raises:
+        EnvironmentFault: The candidate's environment could not make them.
+    """
+    request = _request(trial.job, weights_seed, environment.code_digest)
+    paths = [Path(p) for p in (request.weights_path, request.noise_path, request.text_path)]
+    if not all(path.exists() for path in paths):
+        with FileLock(cache_dir() / "inputs.lock"):
+            _make(request, environment)
+    weights, noise, text = (Artifact(path=str(p), sha256=sha256_file(p)) for p in paths)
+    return replace(trial, job=replace(trial.job, weights=weights, noise=noise, text=text))
+
+
+def _request(job: Job, weights_seed: int, code_digest: str) -> PrepareRequest:
+    """What to make and where; each path is named by everything its bytes depend on."""
+    latent_shape = (job.len_t, job.network.in_dim, job.latent_height, job.latent_width)
+    draws = job.denoising_steps if job.solver == "self_forcing" else 1
+    network = asdict(job.network)
+    return PrepareRequest(
+        network=job.network,
+        weights_seed=weights_seed,
+        noise_seed=job.seed,
+        prompt=PROMPT,
+        ar_steps=job.ar_steps,
+        draws_per_step=draws,
+        latent_shape=latent_shape,
+        weights_path=_path("weights", code_digest, network, weights_seed),
+        noise_path=_path("noise", code_digest, latent_shape, job.seed, job.ar_steps, draws),
+        text_path=_path("text", code_digest, network, PROMPT),
+    )
+
+
+def _path(kind: str, *content: object) -> str:
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
+    folder = cache_dir() / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder / f"{key}.safetensors")
+
+
+def _make(request: PrepareRequest, environment: BuiltEnvironment) -> None:
+    path = Path(request.weights_path).with_suffix(".json")
+    write_json(path, request)
+    python = environment.folder / "bin" / "python"
+    done = subprocess.run(  # noqa: S603
+        [str(python), "-m", "runners.protocol.synthetic", str(path)],
+        env=environment.variables(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        tail = "\n".join(done.stderr.splitlines()[-3:])
+        raise EnvironmentFault(
+            f"weights and noise cannot be made in environment {environment.name}:\n{tail}\n"
+            f"Make it anew: fdbench env rm {environment.name} && fdbench env build {environment.name}"
+        )

@@ -1,0 +1,115 @@
+"""FlashDreams' per-step line, as the library logs it and as the recorder prints it.
+
+``AR 5 encode 0.016 ms diffuse 343.706 ms ... | total(w/o finalize) 350.367 ms total 424.593 ms``
+
+Source: flashdreams 0.1.0, ``infra/pipeline/base.py``, ``StreamInferencePipeline.finalize``.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.errors import LogFormatError
+
+_MAX_LINE_BYTES = 4096
+"""Far above the longest step line; longer lines are skipped unread."""
+_ROUNDING_MS = 0.0011
+"""Each figure is rounded to 0.001 ms, so a sum of n may be off by half that times n + 1."""
+
+_ANSI = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
+_LINE = re.compile(rb"[^\r\n]+")
+_STEP = re.compile(
+    rb"(?:\[(?:default|rank)(?P<rank>\d{1,5})\]:\s?)?"
+    rb"(?:\d{4}-\d\d-\d\d [\d:.]+ \| [A-Z]+ +\| [\w.<>]+:[\w<>]+:\d+ - )?"
+    rb"AR (?P<ar>\d{1,9}) (?P<stages>(?:\w+ \d{1,12}\.\d{3} ms )+)\| "
+    rb"total\(w/o finalize\) (?P<without>\d{1,12}\.\d{3}) ms total (?P<total>\d{1,12}\.\d{3}) ms"
+    rb"(?: \| GPU mem alloc \d+\.\d{3} GiB reserved \d+\.\d{3} GiB peak (?P<peak>\d+\.\d{3}) GiB)?"
+    rb"\s*"
+)
+_STAGE = re.compile(rb"(\w+) (\d+\.\d{3}) ms")
+_UNFINISHED = re.compile(rb"(?:^|[ :])AR \d+ [^\r\n]*\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogStep:
+    """One AR step as its log line has it."""
+
+    ar: int
+    rank: int
+    stages_ms: dict[str, float]
+    total_wo_finalize_ms: float
+    total_ms: float
+    memory_peak_gib: float | None
+    byte_start: int
+    byte_end: int
+
+
+def parse(log: bytes, where: str) -> tuple[LogStep, ...]:
+    """Return every AR step in order, rank by rank; exact duplicates collapse.
+
+    Raises:
+        LogFormatError: There is no step, one is missing, repeated with other figures or cut off, or
+            its figures do not add up.
+    """
+    steps: dict[tuple[int, int], LogStep] = {}
+    for step in _step_lines(log):
+        _check_sums(step, where)
+        known = steps.setdefault((step.rank, step.ar), step)
+        if (known.stages_ms, known.total_ms) != (step.stages_ms, step.total_ms):
+            raise LogFormatError(
+                f"{where}: AR {step.ar} stands there twice with different figures, "
+                f"at bytes {known.byte_start} and {step.byte_start}"
+            )
+    found = tuple(steps[key] for key in sorted(steps))
+    _check_complete(found, log, where)
+    return found
+
+
+def _step_lines(log: bytes) -> Iterator[LogStep]:
+    for line in _LINE.finditer(log):
+        if line.end() - line.start() > _MAX_LINE_BYTES:
+            continue
+        match = _STEP.fullmatch(_ANSI.sub(b"", line[0]))
+        if match is None:
+            continue
+        yield LogStep(
+            ar=int(match["ar"]),
+            rank=int(match["rank"] or 0),
+            stages_ms={name.decode(): float(ms) for name, ms in _STAGE.findall(match["stages"])},
+            total_wo_finalize_ms=float(match["without"]),
+            total_ms=float(match["total"]),
+            memory_peak_gib=float(match["peak"]) if match["peak"] else None,
+            byte_start=line.start(),
+            byte_end=line.end(),
+        )
+
+
+def _check_sums(step: LogStep, where: str) -> None:
+    tolerance = _ROUNDING_MS * (len(step.stages_ms) + 1)
+    without = step.total_ms - step.stages_ms.get("finalize", 0.0)
+    if (
+        abs(sum(step.stages_ms.values()) - step.total_ms) > tolerance
+        or abs(without - step.total_wo_finalize_ms) > tolerance
+    ):
+        raise LogFormatError(
+            f"{where}: the figures of AR {step.ar} at byte {step.byte_start} do not add up"
+        )
+
+
+def _check_complete(steps: tuple[LogStep, ...], log: bytes, where: str) -> None:
+    if not steps:
+        kind = "a binary file" if b"\0" in log[:65536] else "no AR step line in it"
+        raise LogFormatError(
+            f"{where}: {kind}; expected lines such as "
+            "'AR 0 encode 0.016 ms diffuse 343.706 ms ... | total(w/o finalize) ... ms total ... ms'"
+        )
+    for rank in {step.rank for step in steps}:
+        indices = [step.ar for step in steps if step.rank == rank]
+        missing = next((ar for ar, found in enumerate(indices) if ar != found), None)
+        if missing is not None:
+            raise LogFormatError(f"{where}: AR {missing} is missing (rank {rank} has {indices})")
+    cut = _UNFINISHED.search(log[-_MAX_LINE_BYTES:])
+    if cut is not None and _STEP.fullmatch(_ANSI.sub(b"", log.splitlines()[-1])) is None:
+        raise LogFormatError(
+            f"{where}: ends in the middle of a step line after AR {steps[-1].ar}: {cut[0][-60:]!r}"
+        )

@@ -1,0 +1,98 @@
+"""Distance between two trials' outputs, AR step by AR step."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from harness.errors import IntegrityFault
+from harness.records import ParityRow
+from runners.protocol.wire import Capture, sha256_file
+
+Array = NDArray[np.float64]
+
+
+def relative_l2(candidate: Array, reference: Array) -> float:
+    """Norm of the difference over the norm of the reference."""
+    return float(np.linalg.norm(candidate - reference) / np.linalg.norm(reference))
+
+
+def max_abs(candidate: Array, reference: Array) -> float:
+    """Largest absolute difference."""
+    return float(np.abs(candidate - reference).max())
+
+
+def cosine(candidate: Array, reference: Array) -> float:
+    """Cosine similarity of the flattened tensors."""
+    norms = np.linalg.norm(candidate) * np.linalg.norm(reference)
+    return float(np.vdot(candidate, reference) / norms)
+
+
+METRICS: Final[Mapping[str, Callable[[Array, Array], float]]] = {
+    "relative_l2": relative_l2,
+    "max_abs": max_abs,
+    "cosine": cosine,
+}
+"""Columns of the parity table; limits apply to ``relative_l2``."""
+
+
+def compare_captures(
+    folders: tuple[Path, Path],
+    captures: tuple[tuple[Capture, ...], tuple[Capture, ...]],
+    labels: dict[str, Any],
+) -> list[ParityRow]:
+    """One row per AR step that both trials captured.
+
+    Args:
+        folders: Where the candidate's and the reference's captures are.
+        captures: What each trial's events say it wrote.
+        labels: The other columns of each row.
+
+    Raises:
+        IntegrityFault: A captured file is missing, altered or not what its event says.
+    """
+    rows = []
+    by_ar = [{capture.ar: capture for capture in side} for side in captures]
+    for ar in sorted(by_ar[0].keys() & by_ar[1].keys()):
+        left, right = (
+            _load(folder / side[ar].path, side[ar])
+            for folder, side in zip(folders, by_ar, strict=True)
+        )
+        if left.shape != right.shape:
+            raise IntegrityFault(f"AR {ar}: captured shapes differ: {left.shape} and {right.shape}")
+        with np.errstate(all="ignore"):  # a collapsed output gives NaN, which no limit lets pass
+            values = {name: metric(left, right) for name, metric in METRICS.items()}
+        rows.append(
+            ParityRow(
+                ar=ar,
+                candidate_std=float(left.std()),
+                reference_std=float(right.std()),
+                **values,
+                **labels,
+            )
+        )
+    return rows
+
+
+def within(error: float, floor: float, limit: float) -> bool:
+    """Whether an error is at most ``limit`` times the floor; NaN and a floor of zero are not."""
+    return math.isfinite(error) and math.isfinite(floor) and 0 < floor and error <= limit * floor
+
+
+def _load(path: Path, capture: Capture) -> Array:
+    if Path(capture.path).name != capture.path or not path.is_file():
+        raise IntegrityFault(f"AR {capture.ar}: the captured file {capture.path!r} is not there")
+    if sha256_file(path) != capture.sha256:
+        raise IntegrityFault(f"AR {capture.ar}: {path.name} is not what the trial wrote")
+    try:
+        tensor = load_file(path)[capture.name]
+    except (SafetensorError, KeyError) as error:
+        raise IntegrityFault(f"AR {capture.ar}: {path.name} holds no {capture.name}") from error
+    if tensor.shape != capture.shape:
+        raise IntegrityFault(f"AR {capture.ar}: {path.name} has shape {tensor.shape}")
+    return tensor.astype(np.float64)

@@ -1,0 +1,207 @@
+"""The values that cross module boundaries."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from harness.errors import ExitCode
+from runners.protocol.wire import Job
+
+
+class Role(StrEnum):
+    """What a trial is for."""
+
+    CANDIDATE = "candidate"
+    REFERENCE = "reference"
+    FLOOR = "floor"
+
+
+class Outcome(StrEnum):
+    """How a trial ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    OOM = "oom"
+    TIMED_OUT = "timed_out"
+    KILLED = "killed"
+    UNSUPPORTED = "unsupported"
+
+
+class Verdict(StrEnum):
+    """What a pair's evidence allows to say."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    INCOMPLETE = "incomplete"
+
+
+class Phase(StrEnum):
+    """State of the KV window and the CUDA graph in an AR step."""
+
+    FILLING = "filling"
+    CAPTURE = "capture"
+    STEADY = "steady"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """An environment plus what is changed about the job in it."""
+
+    environment: str
+    overrides: tuple[tuple[str, Any], ...]
+    """Job field to value, in the order written."""
+
+    def __str__(self) -> str:
+        changes = ",".join(f"{key}={value}" for key, value in self.overrides)
+        return f"{self.environment}{{{changes}}}" if changes else self.environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTrial:
+    """One process launch that the plan asks for."""
+
+    trial_id: str
+    cell_id: str
+    role: Role
+    side: Side
+    process: int
+    """Which repetition of its side this is, from 0."""
+    job: Job
+    """Complete but for the nonce and the shared inputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedDifference:
+    """A setting in which the sides may differ, and why that is acceptable."""
+
+    setting: str
+    reason: str
+    evidence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell:
+    """One line of the result: a recipe on a device against a baseline."""
+
+    cell_id: str
+    recipe: str
+    device: str
+    baseline: str
+    candidate: Side
+    reference: Side
+    floor: tuple[Side, Side]
+    limit: float
+    """Largest parity error allowed, as a multiple of the floor of the same AR step."""
+    limit_origin: str
+    expected_differences: tuple[ExpectedDifference, ...]
+    trials: tuple[PlannedTrial, ...]
+    """In the order they run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A suite on a device: what will run and what cannot."""
+
+    suite: str
+    device: str
+    size: str
+    cells: tuple[PlannedCell, ...]
+    unsupported: tuple[tuple[str, str], ...]
+    """Cells outside the denominator, with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRow:
+    """One AR step of one trial, from one line of its log."""
+
+    trial_id: str
+    cell_id: str
+    role: str
+    side: str
+    process: int
+    rank: int
+    ar: int
+    phase: str
+    stages_ms: dict[str, float]
+    """Every stage the line names, in milliseconds."""
+    total_wo_finalize_ms: float
+    total_ms: float
+    denoise_ms: tuple[float, ...]
+    """Per denoising step, from fdbench's own clock, not from the log."""
+    memory_peak_gib: float | None
+    """Peak of PyTorch's allocator since process start; absent on a CPU."""
+    byte_start: int
+    """Where the line starts in the trial's log."""
+    byte_end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    """One process launch and how it ended."""
+
+    trial_id: str
+    cell_id: str
+    role: str
+    side: str
+    process: int
+    outcome: str
+    reason: str
+    """Empty when completed; otherwise what happened, with evidence."""
+    invalid: str
+    """Empty, or why its evidence contradicts itself."""
+    exit_status: int
+    wall_s: float
+    """From launch to exit of the process."""
+    ar_steps: int
+    environment_digest: str
+    code_digest: str
+    """Digest of the adapter and protocol files that ran."""
+    log_sha256: str
+    settings: str
+    """``settings.json`` as the side wrote it; empty if it did not."""
+    facts: str
+    """JSON object of versions and stand-ins that are kept but not compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityRow:
+    """Distance between two trials' outputs at one AR step."""
+
+    cell_id: str
+    comparison: str
+    """``pair`` or ``floor``."""
+    candidate_trial: str
+    reference_trial: str
+    ar: int
+    relative_l2: float
+    max_abs: float
+    cosine: float
+    reference_std: float
+    candidate_std: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRow:
+    """What was concluded about a cell, and on what grounds."""
+
+    cell_id: str
+    recipe: str
+    device: str
+    baseline: str
+    candidate: str
+    reference: str
+    floor: str
+    limit: float
+    limit_origin: str
+    verdict: str
+    exit_code: int
+    reason: str
+    """One sentence a person can act on; names the first AR step that differs."""
+    settings_differences: str
+    """JSON list of [setting, candidate value, reference value, reason it is expected or empty]."""
+
+    @property
+    def code(self) -> ExitCode:
+        """The exit code as an enum."""
+        return ExitCode(self.exit_code)

@@ -1,0 +1,231 @@
+"""Reads ``suites/*.toml``: the only module that knows their layout."""
+
+import dataclasses
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from harness.errors import UsageFault
+from harness.records import ExpectedDifference, Side
+from runners.protocol.wire import Job, Network
+
+SUITES_DIR = Path(__file__).resolve().parent.parent / "suites"
+OVERRIDES = {item.name for item in dataclasses.fields(Job)} - {
+    "protocol",
+    "nonce",
+    "slug",
+    "size",
+    "network",
+    "weights",
+    "noise",
+    "text",
+    "device",
+}
+"""Job fields that a suite, a cell or a side may set."""
+
+_STRICT = ConfigDict(extra="forbid")
+_SIDE = re.compile(r"(?P<environment>[\w-]+)(?:\{(?P<overrides>.*)\})?")
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Geometry and sampling of one FlashDreams slug, the same for both sides."""
+
+    __pydantic_config__ = _STRICT
+
+    flavour: str
+    network: str
+    solver: str
+    denoising_timesteps: list[int]
+    denoising_steps: int
+    shift: float
+    guidance: float
+    len_t: int
+    window_t: int
+    sink_t: int
+    latent_height: int
+    latent_width: int
+    ar_steps: int
+    dtype: str
+    decoder: str
+    compile: bool
+    cuda_graph: bool
+    tiny: dict[str, Any] = field(default_factory=dict)
+    """Values that replace the others at ``size = "tiny"``."""
+
+    @property
+    def capture_ar(self) -> int:
+        """AR step at which the KV window is full; a CUDA graph is captured there."""
+        return (self.sink_t + self.window_t) // self.len_t
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipes:
+    """All of ``recipes.toml``."""
+
+    __pydantic_config__ = _STRICT
+
+    networks: dict[str, dict[str, Any]]
+    recipes: dict[str, Recipe]
+
+    def network(self, recipe: Recipe, size: str) -> Network:
+        """Shape of a recipe's network at a size."""
+        return Network(**self.networks[recipe.network][size])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A device that results can be about."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str
+    torch_device: str
+    attention: str
+    nvml: list[str] = field(default_factory=list)
+    """Names NVML reports for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteCell:
+    """One recipe against one baseline."""
+
+    __pydantic_config__ = _STRICT
+
+    recipe: str
+    baseline: str
+    floor: list[str]
+    """Two sides whose distance is the noise floor."""
+    limit: float
+    limit_origin: str
+    candidate: str = "flashdreams"
+    reference: str = ""
+    """The baseline unless given."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    expected_differences: list[ExpectedDifference] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """What to compare, how often and under which limits."""
+
+    __pydantic_config__ = _STRICT
+
+    description: str
+    size: str
+    cells: list[SuiteCell]
+    processes: int = 1
+    """Process launches a side."""
+    seed: int = 42
+    """Seed of the noise bank."""
+    weights_seed: int = 0
+    threads: int = 2
+    """CPU threads a side, so that both have the same."""
+
+
+def load_suite(name_or_path: str) -> tuple[str, Suite]:
+    """Name and content of a suite of ``suites/`` or of a ``.toml`` file anywhere.
+
+    Raises:
+        UsageFault: No such suite, or its file is not what it should be.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        names = [file.stem for file in SUITES_DIR.glob("*.toml") if file.stem not in _TABLES]
+        path = SUITES_DIR / f"{pick('suite', name_or_path, names)}.toml"
+    return path.stem, load_toml(Suite, path)
+
+
+def load_recipes() -> Recipes:
+    """Every recipe and network shape."""
+    return load_toml(Recipes, SUITES_DIR / "recipes.toml")
+
+
+def load_devices() -> dict[str, Device]:
+    """Every device by key."""
+    return load_toml(dict[str, Device], SUITES_DIR / "devices.toml")
+
+
+def load_toml(entry_type: type[Entry], path: Path) -> Entry:
+    """Read a TOML file into a dataclass, strictly.
+
+    Raises:
+        UsageFault: It cannot be read, or a key is unknown, missing or of the wrong type.
+    """
+    try:
+        # Through JSON, because only there a strict dataclass may come from a table.
+        text = json.dumps(tomllib.loads(path.read_text("utf-8")))
+        return TypeAdapter(entry_type).validate_json(text, strict=True)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageFault(f"{path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageFault(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def pick(kind: str, wanted: str, known: Iterable[str]) -> str:
+    """Return ``wanted`` if it is known.
+
+    Raises:
+        UsageFault: It is not; the message has the nearest names.
+    """
+    names = sorted(known)
+    if wanted in names:
+        return wanted
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or names
+    raise UsageFault(
+        f"unknown {kind} {wanted!r}; nearest: {', '.join(near)}\n"
+        f"All of them: fdbench list {kind}s"
+    )
+
+
+def parse_side(text: str, where: str) -> Side:
+    """Read a side such as ``flashdreams{dtype=float32,denoising_timesteps=[1000,500]}``.
+
+    Raises:
+        UsageFault: It is not of that form, or overrides something that is no job field.
+    """
+    match = _SIDE.fullmatch(text)
+    if match is None:
+        raise UsageFault(f"{where}: {text!r} is not of the form environment{{key=value,...}}")
+    overrides = []
+    for item in re.split(r",(?![^\[]*\])", match["overrides"] or ""):
+        key, equals, value = item.partition("=")
+        if item and not equals:
+            raise UsageFault(f"{where}: {item!r} in {text!r} has no value")
+        if item:
+            overrides.append((key.strip(), _parse_value(value.strip())))
+    check_overrides(dict(overrides), where)
+    return Side(environment=match["environment"], overrides=tuple(overrides))
+
+
+def check_overrides(overrides: dict[str, Any], where: str) -> None:
+    """Refuse keys that are no job field a suite may set.
+
+    Raises:
+        UsageFault: There is one; the message has the nearest names.
+    """
+    for key in overrides:
+        if key not in OVERRIDES:
+            near = difflib.get_close_matches(key, OVERRIDES, n=3, cutoff=0.3) or sorted(OVERRIDES)
+            raise UsageFault(f"{where}: cannot set {key!r}; nearest: {', '.join(near)}")
+
+
+_TABLES = {"recipes", "devices"}
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+

@@ -1,0 +1,25 @@
+"""Display of quantities; one unit per quantity everywhere else."""
+
+
+def format_ms(value: float | None) -> str:
+    """Milliseconds with about three significant digits; a dash where there is no value."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def format_percent(value: float | None) -> str:
+    """A speed-up as the seed prints it: signed, whole percent."""
+    return "–" if value is None else f"{value:+.0f}%"
+
+
+def format_error(value: float | None) -> str:
+    """A parity error in scientific notation with three digits."""
+    return "–" if value is None else f"{value:.2e}"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds below two minutes, minutes and seconds above."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"

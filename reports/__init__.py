@@ -1,0 +1,1 @@
+"""Store to tables, charts, Markdown and HTML; measures nothing and judges nothing."""

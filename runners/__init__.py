@@ -1,0 +1,1 @@
+"""FlashDreams runners, registered through the entry-point group ``flashdreams.runner_configs``."""

@@ -1,0 +1,226 @@
+"""Runs a FlashDreams pipeline as one side of a comparison: everything comes from the job.
+
+The library's own loops run unchanged. Noise is injected where they draw it, and the recorder
+follows the library's profiler, so the step line in the log is FlashDreams' own.
+"""
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from importlib.metadata import distribution, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import flashdreams.infra.diffusion.model.base as diffusion_module
+import flashdreams.infra.diffusion.scheduler.fm as flow_match_module
+import flashdreams.infra.pipeline.base as pipeline_module
+import torch
+from flashdreams.infra.config import derive_config
+from flashdreams.infra.diffusion.scheduler import FlowPredictor, Scheduler
+from flashdreams.infra.diffusion.scheduler.fm import FlowMatchScheduler
+from flashdreams.infra.pipeline import StreamInferencePipeline
+from flashdreams.infra.runner import RunnerConfig
+from flashdreams.recipes.wan import WanInferencePipeline, WanInferencePipelineCache
+from flashdreams.recipes.wan.transformer.wan21 import Wan21Transformer, Wan21TransformerCache
+from torch import Tensor
+
+from runners import exact_timesteps
+from runners.protocol import drive, wire
+from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
+from runners.protocol.recorder import Recorder
+
+Config = TypeVar("Config", bound=RunnerConfig)
+
+
+class UnsupportedJobError(RuntimeError):
+    """The job asks for something this runner does not do."""
+
+
+def configure(config: Config, job: wire.Job) -> Config:
+    """The runner's published configuration, bent to what the job fixes for both sides.
+
+    Raises:
+        UnsupportedJobError: The job needs a decoder or another slug.
+    """
+    if job.slug != config.runner_name:
+        raise UnsupportedJobError(f"the job is for {job.slug}, this runner is {config.runner_name}")
+    if job.decoder != "none":
+        raise UnsupportedJobError(f"decoder {job.decoder!r}: matched trials compare latents only")
+    drive.apply_threads(job)
+    diffusion = config.pipeline.diffusion_model
+    if job.timestep_rounding == "none":
+        config = derive_config(
+            config, pipeline={"diffusion_model": exact_timesteps.exact_targets(diffusion)}
+        )
+    return derive_config(
+        config,
+        device=job.device,
+        offset_seed_by_global_rank=False,
+        pipeline={
+            "decoder": None,
+            "text_encoder": None,
+            "diffusion_model": {
+                "seed": job.seed,
+                "transformer": _transformer_changes(job),
+                "scheduler": _scheduler_changes(job),
+            },
+        },
+    )
+
+
+def _transformer_changes(job: wire.Job) -> dict[str, Any]:
+    return {
+        "network": dataclasses.asdict(job.network),
+        "dtype": drive.torch_dtype(job.dtype),
+        "checkpoint_path": job.weights.path,
+        "state_dict_transform": None,
+        "len_t": job.len_t,
+        "window_size_t": job.window_t,
+        "sink_size_t": job.sink_t,
+        "guidance_scale": job.guidance,
+        "compile_network": job.compile,
+        "use_cuda_graph": job.cuda_graph,
+    }
+
+
+def _scheduler_changes(job: wire.Job) -> dict[str, Any]:
+    changes: dict[str, Any] = {"num_inference_steps": job.denoising_steps, "shift": job.shift}
+    if job.solver == "self_forcing":
+        changes["denoising_timesteps"] = list(job.denoising_timesteps)
+    return changes
+
+
+def run(pipeline: WanInferencePipeline, job_path: Path) -> None:
+    """Run every AR step of the job through the library's ``generate`` and ``finalize``."""
+    job = wire.read_json(wire.Job, job_path)
+    recorder = Recorder(job, job_path.parent)
+    transformer = pipeline.diffusion_model.transformer
+    bank = NoiseBank(job, str(pipeline.device), transformer.dtype)
+    cache = _initialize_cache(pipeline, job)
+    recorder.settings(settings_in_force(pipeline, cache.transformer_cache, job))
+    _record_stages(recorder, pipeline.diffusion_model.scheduler)
+    _inject_noise(transformer, bank, lambda: cache.transformer_cache.autoregressive_index)
+    for ar in range(job.ar_steps):
+        pipeline.generate(ar, cache)
+        pipeline.finalize(ar, cache)
+        latents_TCHW = transformer.unpatchify_and_maybe_gather_cp(cache.final_state.clean_latent)
+        recorder.end(ar, latents_TCHW, print_line=False)
+    recorder.close(bank.draws, library_facts())
+
+
+@torch.no_grad()
+def _initialize_cache(pipeline: WanInferencePipeline, job: wire.Job) -> WanInferencePipelineCache:
+    """The pipeline's cache, from prompt embeddings where the pipeline itself takes only prompts."""
+    text = load_artifact(job.text)
+    text = {key: value.to(pipeline.device, pipeline.diffusion_model.dtype) for key, value in text.items()}
+    cache = StreamInferencePipeline.initialize_cache(
+        pipeline,
+        {
+            "height": job.latent_height,
+            "width": job.latent_width,
+            "text_embeddings": text["text"],
+            "negative_text_embeddings": text["negative"] if job.guidance > 1 else None,
+        },
+    )
+    return WanInferencePipelineCache(transformer_cache=cache.transformer_cache)
+
+
+def settings_in_force(
+    pipeline: WanInferencePipeline, cache: Wan21TransformerCache, job: wire.Job
+) -> wire.Settings:
+    """Read the settings back from the built pipeline."""
+    model = pipeline.diffusion_model
+    transformer, scheduler = model.transformer, model.scheduler
+    latent_shape = transformer.unpatchify_and_maybe_gather_cp(
+        torch.empty(model.latent_shape, device="cpu")
+    ).shape
+    kt, kh, kw = transformer.config.network.patch_size
+    tokens_per_frame = latent_shape[-2] * latent_shape[-1] // (kt * kh * kw)
+    window = cache.network_cache[0].self_attn
+    is_self_forcing = isinstance(scheduler, FlowMatchScheduler)
+    return wire.Settings(
+        slug=pipeline.config.name,
+        size=job.size,
+        num_parameters=sum(p.numel() for p in transformer.network.parameters()),
+        weights_sha256=wire.sha256_file(Path(transformer.config.checkpoint_path)),
+        noise_sha256=wire.sha256_file(Path(job.noise.path)),
+        text_sha256=wire.sha256_file(Path(job.text.path)),
+        seed=model.config.seed,
+        ar_steps=job.ar_steps,
+        sigmas=tuple((scheduler.denoising_sigmas if is_self_forcing else scheduler.sigmas).tolist()),
+        timesteps=tuple(
+            map(
+                float,
+                (scheduler.denoising_step_list if is_self_forcing else scheduler.timesteps).tolist(),
+            )
+        ),
+        timestep_rounding=exact_timesteps.rounding_in_force(scheduler),
+        guidance=transformer.config.guidance_scale,
+        len_t=transformer.config.len_t,
+        window_t=window.window_size // tokens_per_frame,
+        sink_t=window.sink_size // tokens_per_frame,
+        latent_shape=tuple(latent_shape),
+        dtype=drive.dtype_name(transformer.dtype),
+        attention="cudnn" if pipeline.device.type == "cuda" else "sdpa",
+        compile=transformer.config.compile_network,
+        cuda_graph=transformer.config.use_cuda_graph,
+        decoder="none" if pipeline.decoder is None else type(pipeline.decoder).__name__,
+        device=pipeline.device.type,
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        cudnn=drive.cudnn_version(),
+    )
+
+
+def _record_stages(recorder: Recorder, scheduler: Scheduler) -> None:
+    """Let the recorder follow the library's profiler and its denoising loop."""
+    library_profiler = pipeline_module.EventProfiler
+
+    class RecordingProfiler(library_profiler):
+        def __init__(self) -> None:
+            super().__init__()
+            recorder.begin()
+
+        def record(self, stage: str) -> None:
+            super().record(stage)
+            recorder.mark(stage)
+
+    pipeline_module.EventProfiler = RecordingProfiler
+    sample = scheduler.sample
+
+    def recorded_sample(
+        initial_noise: Tensor, predict_flow: FlowPredictor, rng: torch.Generator | None = None
+    ) -> Tensor:
+        def recorded(noisy: Tensor, timestep: Tensor) -> Tensor:
+            recorder.denoise()
+            return predict_flow(noisy, timestep)
+
+        return sample(initial_noise, recorded, rng)
+
+    scheduler.sample = recorded_sample
+
+
+def _inject_noise(
+    transformer: Wan21Transformer, bank: NoiseBank, current_ar: Callable[[], int]
+) -> None:
+    """Serve the library's draws from the bank, in the patch layout it draws in."""
+    drawn = Counter[int]()
+
+    def draw(shape: tuple[int, ...]) -> Tensor:
+        ar = current_ar()
+        noise_TCHW = bank.tensor(ar, drawn[ar])
+        drawn[ar] += 1
+        return check_shape(transformer.patchify_and_maybe_split_cp(noise_TCHW), shape)
+
+    diffusion_module.torch = BankedTorch(draw)
+    flow_match_module.torch = BankedTorch(draw)
+
+
+def library_facts() -> dict[str, str]:
+    """Identity of the library under test: its version string does not change between commits."""
+    record = distribution("flashdreams").read_text("RECORD") or ""
+    return {
+        "flashdreams": version("flashdreams"),
+        "flashdreams_record_sha256": hashlib.sha256(record.encode()).hexdigest(),
+    }

@@ -1,0 +1,64 @@
+"""Drives an adapter: job in, settings, AR steps and captures out."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from runners.protocol import wire
+from runners.protocol.inputs import NoiseBank
+from runners.protocol.recorder import Recorder
+
+
+class DrivenSide(Protocol):
+    """What an adapter's ``build`` returns."""
+
+    bank: NoiseBank
+    facts: dict[str, str]
+    """Versions, identities and stand-ins to keep with the trial; not compared."""
+
+    def settings(self) -> wire.Settings:
+        """Read what is in force from the live objects."""
+
+    def run(self, recorder: Recorder) -> None:
+        """Run every AR step of the job."""
+
+
+def drive(build: Callable[[wire.Job], DrivenSide]) -> None:
+    """Run the adapter of ``python adapter.py job.json`` from job to last event."""
+    job_path = Path(sys.argv[1])
+    job = wire.read_json(wire.Job, job_path)
+    apply_threads(job)
+    recorder = Recorder(job, job_path.parent)
+    side = build(job)
+    recorder.settings(side.settings())
+    with torch.no_grad():
+        side.run(recorder)
+    recorder.close(side.bank.draws, side.facts)
+
+
+def apply_threads(job: wire.Job) -> None:
+    """Set the number of CPU threads the job asks for; 0 leaves PyTorch's default."""
+    if job.threads:
+        torch.set_num_threads(job.threads)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The dtype a job names, such as ``bfloat16``."""
+    dtype = getattr(torch, name)
+    if not isinstance(dtype, torch.dtype):
+        raise wire.WireError(f"job.dtype: {name!r} is not a dtype")
+    return dtype
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``torch.bfloat16`` as the job spells it."""
+    return str(dtype).removeprefix("torch.")
+
+
+def cudnn_version() -> str:
+    """Version of the cuDNN that PyTorch loads, or ``none``."""
+    version = torch.backends.cudnn.version()
+    return "none" if version is None else str(version)

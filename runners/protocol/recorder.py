@@ -1,0 +1,122 @@
+"""The one recorder: stage marks, the step line, events and captures of a trial."""
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from runners.protocol import wire
+from runners.protocol.clock import Clock, Mark
+
+_GIB = 1024**3
+
+
+class Recorder:
+    """Follows one trial through its AR steps and writes what the harness reads.
+
+    Call order per AR step: ``begin``, then ``denoise`` and ``mark`` as the work goes by, ``end``.
+    """
+
+    def __init__(self, job: wire.Job, folder: Path) -> None:
+        """Start an empty event file in the job folder."""
+        self.job = job
+        self._folder = folder
+        self._clock = Clock(job.device)
+        self._events = (folder / wire.EVENTS_FILE).open("w", encoding="utf-8")
+        self._ar_steps = 0
+        self._start: Mark = None
+        self._marks: dict[str, Mark] = {}
+        self._denoise: list[Mark] = []
+
+    def settings(self, settings: wire.Settings) -> None:
+        """Write what is in force; once, before the first AR step."""
+        wire.write_json(self._folder / wire.SETTINGS_FILE, settings)
+
+    def begin(self) -> None:
+        """Mark the start of an AR step."""
+        self._marks, self._denoise = {}, []
+        self._start = self._clock.mark()
+
+    def denoise(self) -> None:
+        """Mark the start of a denoising step, before its first network call."""
+        self._denoise.append(self._clock.mark())
+
+    def mark(self, stage: str) -> None:
+        """Mark the end of a stage; stages are timed from the previous mark."""
+        self._marks[stage] = self._clock.mark()
+
+    def end(self, ar: int, latents: torch.Tensor, *, print_line: bool) -> None:
+        """Close an AR step: wait for the device, write its event and its captures.
+
+        Args:
+            ar: Index of the AR step.
+            latents: Clean latents [T, C, H, W] of this step.
+            print_line: Print FlashDreams' step line, for a side that has none of its own.
+        """
+        self._clock.synchronize()
+        stages_ms, previous = {}, self._start
+        for stage, mark in self._marks.items():
+            stages_ms[stage], previous = self._clock.elapsed_ms(previous, mark), mark
+        if print_line:
+            print(step_line(ar, stages_ms), file=sys.stderr, flush=True)
+        ends = [*self._denoise[1:], self._marks["diffuse"]]
+        event = wire.StepEvent(
+            nonce=self.job.nonce,
+            ar=ar,
+            stages_ms=stages_ms,
+            denoise_ms=tuple(map(self._clock.elapsed_ms, self._denoise, ends)),
+            captures=(self._capture(ar, latents),) if ar in self.job.capture_steps else (),
+        )
+        self._write(event)
+        self._ar_steps += 1
+
+    def close(self, noise_draws: int, facts: dict[str, str]) -> None:
+        """Write the event that says the trial ran to its end."""
+        self._write(
+            wire.EndEvent(
+                nonce=self.job.nonce,
+                ar_steps=self._ar_steps,
+                noise_draws=noise_draws,
+                facts=facts,
+            )
+        )
+        self._events.close()
+
+    def _write(self, event: wire.StepEvent | wire.EndEvent) -> None:
+        self._events.write(wire.event_line(event))
+        self._events.flush()
+
+    def _capture(self, ar: int, latents: torch.Tensor) -> wire.Capture:
+        """Save latents as float32 (exact for every dtype a side may run in, but float64)."""
+        path = self._folder / f"latents_ar{ar:03d}.safetensors"
+        tensor = latents.detach().to("cpu", torch.float32).contiguous()
+        save_file({"latents": tensor}, path)
+        return wire.Capture(
+            name="latents",
+            ar=ar,
+            path=path.name,
+            sha256=wire.sha256_file(path),
+            shape=tuple(tensor.shape),
+            std=float(tensor.std()),
+        )
+
+
+def step_line(ar: int, stages_ms: dict[str, float]) -> str:
+    """FlashDreams' own per-step line, so that one parser reads both sides.
+
+    Source: flashdreams 0.1.0, ``infra/pipeline/base.py``, ``StreamInferencePipeline.finalize``.
+    """
+    total = sum(stages_ms.values())
+    stages = " ".join(f"{stage} {ms:.3f} ms" for stage, ms in stages_ms.items())
+    line = (
+        f"AR {ar} {stages} | total(w/o finalize) {total - stages_ms.get('finalize', 0.0):.3f} ms "
+        f"total {total:.3f} ms"
+    )
+    if torch.cuda.is_available():
+        line += (
+            f" | GPU mem alloc {torch.cuda.memory_allocated() / _GIB:.3f} GiB"
+            f" reserved {torch.cuda.memory_reserved() / _GIB:.3f} GiB"
+            f" peak {torch.cuda.max_memory_allocated() / _GIB:.3f} GiB"
+        )
+    return line

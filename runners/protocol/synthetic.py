@@ -1,0 +1,118 @@
+"""Seeded weights, noise and prompt embeddings: what a ``prepare`` trial writes.
+
+Run as ``python -m runners.protocol.synthetic request.json``.
+
+All values are representable in bfloat16 and stored in it, so that a side in any dtype starts from
+the same numbers and a precision floor measures arithmetic, not rounded inputs.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from runners.protocol import wire
+from runners.protocol.inputs import noise_key
+
+
+def wan_shapes(network: wire.Network) -> dict[str, tuple[int, ...]]:
+    """Parameter names and shapes of Wan 2.1's text-to-video transformer.
+
+    Source: Wan-Video/Wan2.1 9737cba, ``wan/modules/model.py``, ``WanModel``; patch (1, 2, 2).
+    """
+    dim, ffn, freq, text = network.dim, network.ffn_dim, network.freq_dim, network.text_dim
+    linears = {
+        "text_embedding.0": (dim, text),
+        "text_embedding.2": (dim, dim),
+        "time_embedding.0": (dim, freq),
+        "time_embedding.2": (dim, dim),
+        "time_projection.1": (6 * dim, dim),
+        "head.head": (4 * network.out_dim, dim),
+    }
+    shapes: dict[str, tuple[int, ...]] = {
+        "patch_embedding.weight": (dim, network.in_dim, 1, 2, 2),
+        "patch_embedding.bias": (dim,),
+        "head.modulation": (1, 2, dim),
+    }
+    for layer in range(network.num_layers):
+        block = f"blocks.{layer}"
+        shapes |= {f"{block}.modulation": (1, 6, dim)}
+        shapes |= {f"{block}.norm3.{part}": (dim,) for part in ("weight", "bias")}
+        linears |= {f"{block}.ffn.0": (ffn, dim), f"{block}.ffn.2": (dim, ffn)}
+        for attention in ("self_attn", "cross_attn"):
+            linears |= {f"{block}.{attention}.{name}": (dim, dim) for name in "qkvo"}
+            shapes |= {f"{block}.{attention}.norm_{name}.weight": (dim,) for name in "qk"}
+    for name, shape in linears.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return shapes
+
+
+def make_weights(network: wire.Network, seed: int) -> dict[str, Tensor]:
+    """Seeded bfloat16 weights by parameter name.
+
+    Every parameter has its own generator, so the values depend on neither order nor subset.
+    Matrices have variance 1 / fan-in, which keeps the residual stream finite.
+    """
+    weights = {}
+    for name, shape in wan_shapes(network).items():
+        values = _normal(shape, f"weights/{seed}/{name}")
+        if name.endswith(".bias"):
+            values = 0.01 * values
+        elif "norm" in name:
+            values = 1.0 + 0.02 * values
+        elif name.endswith("modulation"):
+            values = values * shape[-1] ** -0.5
+        else:
+            values = values * torch.Size(shape[1:]).numel() ** -0.5
+        weights[name] = values.to(torch.bfloat16)
+    return weights
+
+
+def make_noise(request: wire.PrepareRequest) -> dict[str, Tensor]:
+    """The noise bank: [T, C, H, W] bfloat16 per (AR step, denoising step)."""
+    return {
+        noise_key(ar, step): _normal(
+            request.latent_shape, f"noise/{request.noise_seed}/{ar}/{step}"
+        ).to(torch.bfloat16)
+        for ar in range(request.ar_steps)
+        for step in range(request.draws_per_step)
+    }
+
+
+def make_text(network: wire.Network, prompt: str) -> dict[str, Tensor]:
+    """Stand-in prompt embeddings ``text`` and ``negative``, [L, D] bfloat16."""
+    shape = (network.text_len, network.text_dim)
+    return {
+        kind: _normal(shape, f"text/{kind}/{prompt}").to(torch.bfloat16)
+        for kind in ("text", "negative")
+    }
+
+
+def _normal(shape: tuple[int, ...], label: str) -> Tensor:
+    """Standard normal values from a generator seeded by a label."""
+    seed = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "little", signed=True)
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
+
+
+def _save(tensors: dict[str, Tensor], path: str) -> None:
+    beside = Path(path).with_suffix(".part")
+    save_file(tensors, beside)
+    beside.replace(path)
+
+
+def main(request_path: str) -> None:
+    """Make the files of one request that are not there yet."""
+    request = wire.read_json(wire.PrepareRequest, Path(request_path))
+    if not Path(request.weights_path).exists():
+        _save(make_weights(request.network, request.weights_seed), request.weights_path)
+    if not Path(request.noise_path).exists():
+        _save(make_noise(request), request.noise_path)
+    if not Path(request.text_path).exists():
+        _save(make_text(request.network, request.prompt), request.text_path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

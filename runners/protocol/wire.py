@@ -1,0 +1,305 @@
+"""Job, settings and events as JSON: the one module that harness, runners and adapters all import.
+
+Standard library only and Python 3.10, because upstream environments decide their own Python.
+"""
+
+import dataclasses
+import hashlib
+import json
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+PROTOCOL_VERSION = 1
+"""Raised whenever a job, settings or event field changes meaning."""
+
+JOB_FILE, SETTINGS_FILE, EVENTS_FILE = "job.json", "settings.json", "events.jsonl"
+"""Names inside a job folder; the side writes the last two, the harness the first."""
+
+Record = TypeVar("Record")
+
+
+class WireError(ValueError):
+    """A JSON document that is not what the protocol says: names the file or field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A file that both sides read, by content."""
+
+    path: str
+    """Where the harness has put it for this trial."""
+    sha256: str
+    """Hex digest of its bytes; a side hashes what it opens and reports that, not this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Shape of a Wan diffusion transformer."""
+
+    dim: int
+    """Width of the residual stream."""
+    ffn_dim: int
+    num_heads: int
+    num_layers: int
+    in_dim: int = 16
+    """Latent channels."""
+    out_dim: int = 16
+    text_len: int = 512
+    """Prompt tokens after padding."""
+    text_dim: int = 4096
+    """Width of a prompt-embedding token."""
+    freq_dim: int = 256
+    """Width of the sinusoidal timestep embedding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that both sides of a pair must agree on, and where a trial writes."""
+
+    protocol: int
+    nonce: str
+    """Random per trial; an event without it was not written by this trial."""
+    slug: str
+    size: str
+    """``full`` or ``tiny``."""
+    network: Network
+    weights: Artifact
+    noise: Artifact
+    text: Artifact
+    seed: int
+    """Seed of the noise bank."""
+    ar_steps: int
+    solver: str
+    """``self_forcing`` (x0 prediction, renoise) or ``unipc`` (flow UniPC, order 2)."""
+    denoising_timesteps: tuple[int, ...]
+    """Nominal steps of ``self_forcing`` before the shift; empty for ``unipc``."""
+    denoising_steps: int
+    sigmas: tuple[float, ...]
+    """Noise level per denoising step, shift applied."""
+    timesteps: tuple[float, ...]
+    """What the network must be told per denoising step, in [0, 1000]."""
+    timestep_rounding: str
+    """``none``, or ``as_shipped``: flashdreams 0.1.0 rounds the timestep to the latent dtype."""
+    shift: float
+    guidance: float
+    """CFG scale; 1.0 is off."""
+    len_t: int
+    """Latent frames per AR step."""
+    window_t: int
+    """Self-attention window in latent frames, without the sink."""
+    sink_t: int
+    latent_height: int
+    latent_width: int
+    dtype: str
+    """Torch dtype of weights and latents."""
+    attention: str
+    """``cudnn``, or ``sdpa``: PyTorch's default kernel, the only one on a CPU."""
+    compile: bool
+    cuda_graph: bool
+    decoder: str
+    """``none`` (latents only), ``wan_vae`` or ``taehv``."""
+    device: str
+    """``cpu`` or ``cuda``."""
+    threads: int
+    """Intra-op threads on a CPU; 0 leaves PyTorch's default."""
+    capture_steps: tuple[int, ...]
+    """AR steps whose latents are written for the parity check."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareRequest:
+    """Synthetic inputs that a ``prepare`` trial makes once and both sides read."""
+
+    network: Network
+    weights_seed: int
+    noise_seed: int
+    prompt: str
+    ar_steps: int
+    draws_per_step: int
+    """Noise tensors per AR step: the initial one and one per renoising."""
+    latent_shape: tuple[int, ...]
+    """[T, C, H, W] of one AR step."""
+    weights_path: str
+    noise_path: str
+    text_path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What was in force on one side, read back from live objects; compared field by field."""
+
+    slug: str
+    size: str
+    num_parameters: int
+    weights_sha256: str
+    noise_sha256: str
+    text_sha256: str
+    seed: int
+    ar_steps: int
+    sigmas: tuple[float, ...]
+    timesteps: tuple[float, ...]
+    """The scheduler's table, before any rounding on the way into the network."""
+    timestep_rounding: str
+    guidance: float
+    len_t: int
+    window_t: int
+    sink_t: int
+    latent_shape: tuple[int, ...]
+    """[T, C, H, W] of one AR step."""
+    dtype: str
+    attention: str
+    compile: bool
+    cuda_graph: bool
+    decoder: str
+    device: str
+    threads: int
+    torch: str
+    cudnn: str
+    """``none`` where PyTorch has no cuDNN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capture:
+    """One tensor a side wrote for the parity check."""
+
+    name: str
+    ar: int
+    path: str
+    """Relative to the job folder."""
+    sha256: str
+    shape: tuple[int, ...]
+    std: float
+    """Standard deviation: a collapsed or exploded output shows here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEvent:
+    """One AR step as fdbench's own clock saw it."""
+
+    nonce: str
+    ar: int
+    stages_ms: dict[str, float]
+    """Stage name to milliseconds, in the order the stages ran."""
+    denoise_ms: tuple[float, ...]
+    """Per denoising step, from its first network call to the next step or the end of ``diffuse``."""
+    captures: tuple[Capture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndEvent:
+    """The last line of a trial that ran to its end."""
+
+    nonce: str
+    ar_steps: int
+    noise_draws: int
+    """Tensors taken from the noise bank; both sides must have drawn the same number."""
+    facts: dict[str, str]
+    """Versions, identities and stand-ins worth keeping that are not compared."""
+
+
+EVENT_TYPES: dict[str, type[StepEvent] | type[EndEvent]] = {"step": StepEvent, "end": EndEvent}
+"""The key of an event line, and the record under it."""
+
+
+def sha256_file(path: Path | str) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def to_json(record: Any) -> str:
+    """One dataclass record as a single line of JSON; refuses NaN and infinities."""
+    return json.dumps(dataclasses.asdict(record), allow_nan=False)
+
+
+def from_json(record_type: type[Record], text: str, where: str) -> Record:
+    """Parse one record strictly.
+
+    Args:
+        record_type: The dataclass to build.
+        text: A JSON object.
+        where: File or line, for the message.
+
+    Raises:
+        WireError: Not JSON, an unknown, missing or ill-typed field, NaN or an infinity.
+    """
+    return typing.cast("Record", _convert(record_type, _loads(text, where), where))
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write a record beside its place and rename it there, so that no reader sees half of it."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(to_json(record) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def read_json(record_type: type[Record], path: Path) -> Record:
+    """Read one record from a file; see :func:`from_json`."""
+    return from_json(record_type, path.read_text(encoding="utf-8"), str(path))
+
+
+def event_line(event: StepEvent | EndEvent) -> str:
+    """One line of the event file: an object whose only key is the event's kind."""
+    kind = next(kind for kind, record in EVENT_TYPES.items() if isinstance(event, record))
+    return json.dumps({kind: dataclasses.asdict(event)}, allow_nan=False) + "\n"
+
+
+def read_events(path: Path, nonce: str) -> Iterator[StepEvent | EndEvent]:
+    """Yield a trial's events in file order; an unfinished last line is left out.
+
+    Raises:
+        WireError: A line is malformed, or carries another trial's nonce.
+    """
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        where = f"{path}:{number}"
+        data = _loads(line.decode("utf-8", "replace"), where)
+        if not isinstance(data, dict) or len(data) != 1 or not data.keys() <= EVENT_TYPES.keys():
+            raise WireError(f"{where}: not an event")
+        ((kind, fields),) = data.items()
+        event = _convert(EVENT_TYPES[kind], fields, where)
+        if event.nonce != nonce:
+            raise WireError(f"{where}: the event carries a foreign nonce")
+        yield event
+
+
+def _loads(text: str, where: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise WireError(f"{where}: not JSON ({error})") from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def _convert(wanted: Any, value: Any, where: str) -> Any:
+    """Check ``value`` against a type made of dataclasses, tuples, dicts and scalars."""
+    if dataclasses.is_dataclass(wanted):
+        return _convert_record(typing.cast("type", wanted), value, where)
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if wanted is float and type(value) in (int, float):
+        return float(value)
+    if isinstance(wanted, type) and type(value) is wanted:
+        return value
+    raise WireError(f"{where}: expected {getattr(wanted, '__name__', wanted)}, got {value!r:.60}")
+
+
+def _convert_record(wanted: type, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise WireError(f"{where}: expected an object, got {value!r:.60}")
+    hints = typing.get_type_hints(wanted)
+    names = {field.name for field in dataclasses.fields(wanted)}
+    if value.keys() != names:
+        raise WireError(f"{where}: fields differ from the protocol: {sorted(value.keys() ^ names)}")
+    return wanted(**{key: _convert(hints[key], value[key], f"{where}.{key}") for key in names})
