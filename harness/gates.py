@@ -25,15 +25,14 @@ def judge(
     parity: Sequence[ParityRow],
 ) -> Judgement:
     """Judge a cell from what its trials left; the first gate that does not pass decides."""
-    for gate in (
-        lambda: _evidence(trials),
-        lambda: _settings(differences),
-        lambda: _complete(cell, trials),
-        lambda: _parity(cell, parity),
-    ):
-        judgement = gate()
-        if judgement is not None:
-            return judgement
+    stopped = (
+        _evidence(trials)
+        or _settings(differences)
+        or _complete(cell, trials)
+        or _parity(cell, parity)
+    )
+    if stopped is not None:
+        return stopped
     worst = max(_ratios(parity), default=None)
     if worst is None:
         return Judgement(

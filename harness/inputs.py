@@ -17,9 +17,7 @@ PROMPT = "synthetic prompt"
 """Seeds the stand-in prompt embeddings."""
 
 
-def prepare(
-    trial: PlannedTrial, weights_seed: int, environment: BuiltEnvironment
-) -> PlannedTrial:
+def prepare(trial: PlannedTrial, weights_seed: int, environment: BuiltEnvironment) -> PlannedTrial:
     """Return the trial with its shared inputs in place, made first where they are missing.
 
     Raises:

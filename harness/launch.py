@@ -3,16 +3,15 @@
 import json
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from harness.environments import BuiltEnvironment
 from harness.errors import IntegrityFault
 from harness.logs import PARSERS
-from harness.logs.flashdreams import LogStep
 from harness.plan import phase_of
-from harness.records import Outcome, PlannedTrial, StepRow, TrialRow
+from harness.records import LogStep, Outcome, PlannedTrial, StepRow, TrialRow
 from harness.sandboxes.process import ProcessSandbox
 from runners.protocol import wire
 
@@ -142,7 +141,10 @@ def _collect(
     reason: str,
 ) -> TrialResult:
     """Read what the trial wrote; contradictions make it invalid, never a shorter result."""
-    settings, events, steps, invalid = None, [], (), ""
+    settings: wire.Settings | None = None
+    events: list[wire.StepEvent | wire.EndEvent] = []
+    steps: tuple[StepRow, ...] = ()
+    invalid = ""
     try:
         if (work / wire.SETTINGS_FILE).exists():
             settings = wire.read_json(wire.Settings, work / wire.SETTINGS_FILE)
@@ -187,7 +189,10 @@ def _check_length(
     indices = [event.ar for event in events if isinstance(event, wire.StepEvent)]
     missing = sorted(set(range(job.ar_steps)) - set(indices))
     if missing:
-        return Outcome.FAILED, f"AR {missing[0]} is missing: ran {len(indices)} of {job.ar_steps} steps"
+        return (
+            Outcome.FAILED,
+            f"AR {missing[0]} is missing: ran {len(indices)} of {job.ar_steps} steps",
+        )
     if not events or not isinstance(events[-1], wire.EndEvent):
         return Outcome.FAILED, "exited without its end event"
     return Outcome.COMPLETED, ""
@@ -227,23 +232,14 @@ def _check_times(step: LogStep, event: wire.StepEvent) -> None:
             )
 
 
-def _step_row(
-    trial: PlannedTrial, job: wire.Job, step: LogStep, event: wire.StepEvent
-) -> StepRow:
+def _step_row(trial: PlannedTrial, job: wire.Job, step: LogStep, event: wire.StepEvent) -> StepRow:
     return StepRow(
+        **asdict(step),
         trial_id=trial.trial_id,
         cell_id=trial.cell_id,
         role=trial.role,
         side=str(trial.side),
         process=trial.process,
-        rank=step.rank,
-        ar=step.ar,
         phase=phase_of(step.ar, job),
-        stages_ms=step.stages_ms,
-        total_wo_finalize_ms=step.total_wo_finalize_ms,
-        total_ms=step.total_ms,
         denoise_ms=event.denoise_ms,
-        memory_peak_gib=step.memory_peak_gib,
-        byte_start=step.byte_start,
-        byte_end=step.byte_end,
     )

@@ -43,7 +43,9 @@ def compare(
     return tuple(differences)
 
 
-def disobeyed(job: Job, settings: Settings, ignored: Collection[str] = ()) -> tuple[Difference, ...]:
+def disobeyed(
+    job: Job, settings: Settings, ignored: Collection[str] = ()
+) -> tuple[Difference, ...]:
     """Settings in force that are not what the job asked for."""
     wanted = {
         "weights_sha256": job.weights.sha256,

@@ -66,7 +66,7 @@ def compare_captures(
         if left.shape != right.shape:
             raise IntegrityFault(f"AR {ar}: captured shapes differ: {left.shape} and {right.shape}")
         with np.errstate(all="ignore"):  # a collapsed output gives NaN, which no limit lets pass
-            values = {name: metric(left, right) for name, metric in METRICS.items()}
+            values: dict[str, Any] = {name: metric(left, right) for name, metric in METRICS.items()}
         rows.append(
             ParityRow(
                 ar=ar,
@@ -81,7 +81,7 @@ def compare_captures(
 
 def within(error: float, floor: float, limit: float) -> bool:
     """Whether an error is at most ``limit`` times the floor; NaN and a floor of zero are not."""
-    return math.isfinite(error) and math.isfinite(floor) and 0 < floor and error <= limit * floor
+    return math.isfinite(error) and math.isfinite(floor) and floor > 0 and error <= limit * floor
 
 
 def _load(path: Path, capture: Capture) -> Array:

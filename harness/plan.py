@@ -134,10 +134,10 @@ _RECIPE_FIELDS = (
 
 def change_job(job: Job, changes: dict[str, Any]) -> Job:
     """Apply overrides, then recompute what follows from them and was not itself overridden."""
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in changes.items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
     job = dataclasses.replace(job, **values)
     sigmas, timesteps = sigma_table(job)
-    derived = {
+    derived: dict[str, Any] = {
         "sigmas": sigmas,
         "timesteps": timesteps,
         "capture_steps": tuple(range(job.ar_steps)),

@@ -112,28 +112,34 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepRow:
-    """One AR step of one trial, from one line of its log."""
+class LogStep:
+    """One AR step as a line of a log has it."""
+
+    ar: int
+    rank: int
+    stages_ms: dict[str, float]
+    """Every stage the line names, in milliseconds, in the order they ran."""
+    total_wo_finalize_ms: float
+    total_ms: float
+    memory_peak_gib: float | None
+    """Peak of PyTorch's allocator since process start; absent on a CPU."""
+    byte_start: int
+    """Where the line starts in the log."""
+    byte_end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRow(LogStep):
+    """One AR step of one trial, confirmed by the event of the same step."""
 
     trial_id: str
     cell_id: str
     role: str
     side: str
     process: int
-    rank: int
-    ar: int
     phase: str
-    stages_ms: dict[str, float]
-    """Every stage the line names, in milliseconds."""
-    total_wo_finalize_ms: float
-    total_ms: float
     denoise_ms: tuple[float, ...]
     """Per denoising step, from fdbench's own clock, not from the log."""
-    memory_peak_gib: float | None
-    """Peak of PyTorch's allocator since process start; absent on a CPU."""
-    byte_start: int
-    """Where the line starts in the trial's log."""
-    byte_end: int
 
 
 @dataclass(frozen=True, kw_only=True)

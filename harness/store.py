@@ -168,7 +168,9 @@ def open_run(folder: Path) -> Store:
         UsageFault: It is none.
     """
     if not (folder / RUN_FILE).is_file():
-        raise UsageFault(f"{folder} is not a run: no {RUN_FILE} in it; runs are made by: fdbench run")
+        raise UsageFault(
+            f"{folder} is not a run: no {RUN_FILE} in it; runs are made by: fdbench run"
+        )
     return Store(folder)
 
 
@@ -187,7 +189,9 @@ def _publish(beside: Path, path: Path) -> None:
 
 def _plain(row: Any) -> dict[str, Any]:
     values = asdict(row)
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+    }
 
 
 def _record(row_type: type[Row], values: dict[str, Any]) -> Row:

@@ -182,8 +182,7 @@ def pick(kind: str, wanted: str, known: Iterable[str]) -> str:
         return wanted
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or names
     raise UsageFault(
-        f"unknown {kind} {wanted!r}; nearest: {', '.join(near)}\n"
-        f"All of them: fdbench list {kind}s"
+        f"unknown {kind} {wanted!r}; nearest: {', '.join(near)}\nAll of them: fdbench list {kind}s"
     )
 
 
@@ -227,5 +226,3 @@ def _parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-

@@ -147,8 +147,10 @@ def _run_cell(
         results[trial.trial_id] = result
         _store_trial(run_store, result)
         differences = _compare_settings(cell, results)
-        if result.row.invalid or result.row.outcome != Outcome.COMPLETED or any(
-            not difference.reason for difference in differences
+        if (
+            result.row.invalid
+            or result.row.outcome != Outcome.COMPLETED
+            or any(not difference.reason for difference in differences)
         ):
             break
     compared, damage = _compare_outputs(cell, results, run_store)
@@ -188,7 +190,9 @@ def _refuse_disobedience(trial: PlannedTrial, result: TrialResult) -> TrialResul
     if not wrong:
         return result
     listed = "; ".join(matching.describe(difference) for difference in wrong)
-    return replace(result, row=replace(result.row, invalid=f"in force is not what the job says: {listed}"))
+    return replace(
+        result, row=replace(result.row, invalid=f"in force is not what the job says: {listed}")
+    )
 
 
 def _compare_settings(
@@ -198,7 +202,7 @@ def _compare_settings(
     first = {
         role: result.settings
         for role in (Role.CANDIDATE, Role.REFERENCE)
-        for result in reversed(results.values())
+        for result in reversed(list(results.values()))
         if result.row.role == role and result.settings is not None
     }
     if len(first) < 2:

@@ -89,7 +89,6 @@ def _row(
     upstream, flashdreams = (
         median(known[role]) if known[role] else None for role in (Role.REFERENCE, Role.CANDIDATE)
     )
-    has_both = upstream is not None and flashdreams is not None
     return LatencyRow(
         cell_id=pair.cell_id,
         recipe=pair.recipe,
@@ -98,6 +97,8 @@ def _row(
         figure=name,
         upstream_ms=upstream,
         flashdreams_ms=flashdreams,
-        speedup_percent=stats.speedup_percent(upstream, flashdreams) if has_both else None,
+        speedup_percent=None
+        if upstream is None or flashdreams is None
+        else stats.speedup_percent(upstream, flashdreams),
         processes=(len(known[Role.REFERENCE]), len(known[Role.CANDIDATE])),
     )

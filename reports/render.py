@@ -4,5 +4,5 @@ from pathlib import Path
 
 
 def render_run(folder: Path) -> Path:
-    """placeholder."""
+    """Placeholder."""
     return folder

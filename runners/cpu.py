@@ -27,8 +27,10 @@ def apply_rotary_pos_emb(
     Source: flashdreams 0.1.0, ``core/attention/rope_kernel.py``, ``apply_rotary_pos_emb``.
     """
     half = x_BSHD.shape[-1] // 2
-    pairs = (slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(half), slice(half, None))
-    angles = freqs[..., :: 2] if interleaved else freqs[..., :half]
+    pairs = (
+        (slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(half), slice(half, None))
+    )
+    angles = freqs[..., ::2] if interleaved else freqs[..., :half]
     angles_SHD = angles.float().reshape(freqs.shape[0], 1, half)
     cos, sin = angles_SHD.cos().to(x_BSHD.dtype), angles_SHD.sin().to(x_BSHD.dtype)
     first, second = (x_BSHD[..., pair].clone() for pair in pairs)

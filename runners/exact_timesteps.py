@@ -45,7 +45,9 @@ class ExactWan21Transformer(Wan21Transformer):
     CUDA graph valid: the library recaptures whenever an argument's dtype changes.
     """
 
-    def predict_flow(self, noisy_latent: Tensor, timestep: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def predict_flow(
+        self, noisy_latent: Tensor, timestep: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
         """Predict the flow; see :class:`Wan21Transformer`."""
         return super().predict_flow(noisy_latent, timestep.to(torch.float32), *args, **kwargs)
 

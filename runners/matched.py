@@ -113,7 +113,10 @@ def run(pipeline: WanInferencePipeline, job_path: Path) -> None:
 def _initialize_cache(pipeline: WanInferencePipeline, job: wire.Job) -> WanInferencePipelineCache:
     """The pipeline's cache, from prompt embeddings where the pipeline itself takes only prompts."""
     text = load_artifact(job.text)
-    text = {key: value.to(pipeline.device, pipeline.diffusion_model.dtype) for key, value in text.items()}
+    text = {
+        key: value.to(pipeline.device, pipeline.diffusion_model.dtype)
+        for key, value in text.items()
+    }
     cache = StreamInferencePipeline.initialize_cache(
         pipeline,
         {
@@ -148,11 +151,15 @@ def settings_in_force(
         text_sha256=wire.sha256_file(Path(job.text.path)),
         seed=model.config.seed,
         ar_steps=job.ar_steps,
-        sigmas=tuple((scheduler.denoising_sigmas if is_self_forcing else scheduler.sigmas).tolist()),
+        sigmas=tuple(
+            (scheduler.denoising_sigmas if is_self_forcing else scheduler.sigmas).tolist()
+        ),
         timesteps=tuple(
             map(
                 float,
-                (scheduler.denoising_step_list if is_self_forcing else scheduler.timesteps).tolist(),
+                (
+                    scheduler.denoising_step_list if is_self_forcing else scheduler.timesteps
+                ).tolist(),
             )
         ),
         timestep_rounding=exact_timesteps.rounding_in_force(scheduler),

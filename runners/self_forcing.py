@@ -5,8 +5,6 @@ Source: the published configurations of flashdreams 0.1.0 (its ``integrations/se
 
 from typing import Any
 
-import runners.cpu  # noqa: F401  closes the library's CPU gaps before a recipe is imported
-
 from flashdreams.infra.config import derive_config
 from flashdreams.infra.diffusion.model import DiffusionModelConfig
 from flashdreams.infra.diffusion.scheduler.fm import FlowMatchSchedulerConfig
@@ -19,11 +17,10 @@ from flashdreams.recipes.wan import (
 )
 from torch import Tensor
 
+import runners.cpu  # noqa: F401  closes the library's CPU gaps before a recipe is imported
 from runners.text_to_video import StreamingRunnerConfig
 
-CHECKPOINT = (
-    "https://huggingface.co/gdhe17/Self-Forcing/blob/main/checkpoints/self_forcing_dmd.pt"
-)
+CHECKPOINT = "https://huggingface.co/gdhe17/Self-Forcing/blob/main/checkpoints/self_forcing_dmd.pt"
 _WRAPPERS = ("model.", "net.", "_fsdp_wrapped_module.")
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
-import runners.cpu  # noqa: F401  closes the library's CPU gaps before a recipe is imported
-
 import imageio.v3 as iio
 import torch
 from flashdreams.infra.config import derive_config
@@ -15,6 +13,7 @@ from flashdreams.recipes.wan import WanInferencePipeline
 from loguru import logger
 from torch import Tensor
 
+import runners.cpu  # noqa: F401  closes the library's CPU gaps before a recipe is imported
 from runners import exact_timesteps, matched
 from runners.protocol import wire
 
@@ -108,7 +107,9 @@ class TextToVideoRunner(Runner[TextToVideoRunnerConfig, WanInferencePipeline]):
         ratio = cast("int", self.pipeline.decoder.spatial_compression_ratio)
         height, width = self.config.pixel_height, self.config.pixel_width
         if height % ratio or width % ratio:
-            raise ValueError(f"--pixel-height {height} and --pixel-width {width}: not multiples of {ratio}")
+            raise ValueError(
+                f"--pixel-height {height} and --pixel-width {width}: not multiples of {ratio}"
+            )
         return height // ratio, width // ratio
 
     def _write(self, frames: Tensor, stats: list[dict[str, float]]) -> None:

@@ -9,16 +9,17 @@ from rich.table import Table
 from harness import stats, suites
 from harness.errors import UsageFault
 from harness.logs import PARSERS
-from harness.logs.flashdreams import LogStep
 from harness.plan import phase_at
-from harness.records import Phase
+from harness.records import LogStep, Phase
 from harness.stats import Statistic
 from harness.suites import Recipe
 
 
 @click.command("parse")
 @click.argument("log", type=click.Path(path_type=Path))
-@click.option("--recipe", "slug", required=True, help="FlashDreams slug (see: fdbench list recipes).")
+@click.option(
+    "--recipe", "slug", required=True, help="FlashDreams slug (see: fdbench list recipes)."
+)
 @click.option("--gpu", "device", required=True, help="Device the log was made on.")
 @click.option("--blocks", type=click.IntRange(min=1), help="Use only the first N AR steps.")
 def parse_command(log: Path, slug: str, device: str, blocks: int | None) -> None:

@@ -33,8 +33,18 @@ def print_summary(folder: Path, code: ExitCode) -> None:
         console.print(f"{pair.verdict:<13}{pair.cell_id}", soft_wrap=True, markup=False)
         console.print(f"             {pair.reason}", soft_wrap=True, markup=False)
     table = Table(box=None, pad_edge=False)
-    for heading in ("Recipe", "GPU", "Upstream (ms)", "FlashDreams (ms)", "Speedup", "Baseline", "Figure"):
-        table.add_column(heading, justify="right" if "(ms)" in heading or heading == "Speedup" else "left")
+    for heading in (
+        "Recipe",
+        "GPU",
+        "Upstream (ms)",
+        "FlashDreams (ms)",
+        "Speedup",
+        "Baseline",
+        "Figure",
+    ):
+        table.add_column(
+            heading, justify="right" if "(ms)" in heading or heading == "Speedup" else "left"
+        )
     for row in latency_rows(run):
         table.add_row(
             row.recipe,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from harness.logs import flashdreams
-from harness.logs.flashdreams import LogStep
+from harness.records import LogStep
 
 LogParser = Callable[[bytes, str], tuple[LogStep, ...]]
 """``(log, where) -> steps`` in AR order; raises ``LogFormatError``."""

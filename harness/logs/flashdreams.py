@@ -7,9 +7,9 @@ Source: flashdreams 0.1.0, ``infra/pipeline/base.py``, ``StreamInferencePipeline
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from harness.errors import LogFormatError
+from harness.records import LogStep
 
 _MAX_LINE_BYTES = 4096
 """Far above the longest step line; longer lines are skipped unread."""
@@ -28,20 +28,6 @@ _STEP = re.compile(
 )
 _STAGE = re.compile(rb"(\w+) (\d+\.\d{3}) ms")
 _UNFINISHED = re.compile(rb"(?:^|[ :])AR \d+ [^\r\n]*\Z")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogStep:
-    """One AR step as its log line has it."""
-
-    ar: int
-    rank: int
-    stages_ms: dict[str, float]
-    total_wo_finalize_ms: float
-    total_ms: float
-    memory_peak_gib: float | None
-    byte_start: int
-    byte_end: int
 
 
 def parse(log: bytes, where: str) -> tuple[LogStep, ...]:

@@ -88,7 +88,9 @@ class DiffusersSide:
         self.state_dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.transformer = _build_transformer(job).to(job.device, self.dtype).eval()
         if self.dtype == torch.float64:
-            self.transformer.condition_embedder.timesteps_proj = Float64Timesteps(job.network.freq_dim)
+            self.transformer.condition_embedder.timesteps_proj = Float64Timesteps(
+                job.network.freq_dim
+            )
         self.scheduler = UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=job.shift
         )
@@ -182,7 +184,9 @@ def _refuse_unsupported(job: wire.Job) -> None:
     wanted = {"solver": "unipc", "compile": False, "cuda_graph": False, "decoder": "none"}
     for name, value in wanted.items():
         if getattr(job, name) != value:
-            raise UnsupportedJobError(f"job.{name} is {getattr(job, name)!r}: only {value!r} is driven")
+            raise UnsupportedJobError(
+                f"job.{name} is {getattr(job, name)!r}: only {value!r} is driven"
+            )
     if job.ar_steps != 1 or job.window_t != job.len_t:
         raise UnsupportedJobError("a bidirectional pipeline has one AR step that sees every frame")
 
