@@ -1,6 +1,7 @@
 """Runs one trial and turns every way it can end into a row; the only place that does so."""
 
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -123,8 +124,11 @@ def _classify(status: int, timed_out: str, log: Path) -> tuple[Outcome, str]:
     if status == 0:
         return Outcome.COMPLETED, ""
     tail = log.read_bytes()[-65536:]
-    lines = tail.decode("utf-8", "replace").strip().splitlines()
-    last = lines[-1] if lines else "no output"
+    # The last line with words in it: some programs draw a box around their message.
+    lines = [
+        line for line in tail.decode("utf-8", "replace").splitlines() if re.search(r"\w", line)
+    ]
+    last = lines[-1].strip("│ ") if lines else "no output"
     if any(sign in tail for sign in _OOM_SIGNS):
         return Outcome.OOM, last
     if status < 0:

@@ -3,6 +3,11 @@
 Source: the published configurations of flashdreams 0.1.0 (its ``integrations/self_forcing``).
 """
 
+import runners.cpu  # noqa: F401  before any recipe, see there
+
+# isort: split
+
+
 from typing import Any
 
 from flashdreams.infra.config import derive_config
@@ -17,7 +22,6 @@ from flashdreams.recipes.wan import (
 )
 from torch import Tensor
 
-import runners.cpu  # noqa: F401  closes the library's CPU gaps before a recipe is imported
 from runners.text_to_video import StreamingRunnerConfig
 
 CHECKPOINT = "https://huggingface.co/gdhe17/Self-Forcing/blob/main/checkpoints/self_forcing_dmd.pt"

@@ -1,5 +1,10 @@
 """Text-to-video runner: FlashDreams' own command, and a matched trial when it is given a job."""
 
+import runners.cpu  # noqa: F401  before any recipe, see there
+
+# isort: split
+
+
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +18,6 @@ from flashdreams.recipes.wan import WanInferencePipeline
 from loguru import logger
 from torch import Tensor
 
-import runners.cpu  # noqa: F401  closes the library's CPU gaps before a recipe is imported
 from runners import exact_timesteps, matched
 from runners.protocol import wire
 

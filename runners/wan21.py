@@ -3,6 +3,11 @@
 Source: the published configuration of flashdreams 0.1.0 (its ``integrations/wan21``).
 """
 
+import runners.cpu  # noqa: F401  before any recipe, see there
+
+# isort: split
+
+
 from flashdreams.infra.diffusion.model import DiffusionModelConfig
 from flashdreams.infra.diffusion.scheduler.fm_unipc import FlowMatchUniPCSchedulerConfig
 from flashdreams.recipes.wan import (
@@ -12,7 +17,6 @@ from flashdreams.recipes.wan import (
     WanVAEDecoderConfig,
 )
 
-import runners.cpu  # noqa: F401  closes the library's CPU gaps before a recipe is imported
 from runners.text_to_video import TextToVideoRunnerConfig
 
 T2V = TextToVideoRunnerConfig(

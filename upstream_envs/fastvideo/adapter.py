@@ -69,8 +69,10 @@ MODULE_NAMES = {
 
 BLOCK_NAMES = {
     "norm3": "self_attn_residual_norm.norm",
-    "ffn.0": "ffn.fc_in", "ffn.2": "ffn.fc_out",
-    "self_attn.o": "to_out", "cross_attn.o": "attn2.to_out",
+    "ffn.0": "ffn.fc_in",
+    "ffn.2": "ffn.fc_out",
+    "self_attn.o": "to_out",
+    "cross_attn.o": "attn2.to_out",
     **{f"self_attn.{name}": f"to_{name}" for name in "qkv"},
     **{f"cross_attn.{name}": f"attn2.to_{name}" for name in "qkv"},
     **{f"self_attn.norm_{name}": f"norm_{name}" for name in "qk"},
