@@ -56,19 +56,19 @@ class CpuProfiler:
 
     def __init__(self) -> None:
         """Start timing."""
-        self._start = time.perf_counter()
-        self._ends: dict[str, float] = {}
+        self.start = time.perf_counter()
+        self.ends: dict[str, float] = {}
 
     def record(self, stage: str) -> None:
         """Mark the end of a stage."""
-        self._ends[stage] = time.perf_counter()
+        self.ends[stage] = time.perf_counter()
 
     def sync_and_summarize(self) -> dict[str, float]:
         """Milliseconds per stage, in the order they ended."""
-        starts = [self._start, *self._ends.values()]
+        starts = [self.start, *self.ends.values()]
         return {
             stage: (end - start) * 1e3
-            for (stage, end), start in zip(self._ends.items(), starts, strict=False)
+            for (stage, end), start in zip(self.ends.items(), starts, strict=False)
         }
 
 

@@ -26,6 +26,7 @@ from flashdreams.recipes.wan.transformer.wan21 import Wan21Transformer, Wan21Tra
 from torch import Tensor
 
 from runners import exact_timesteps
+from runners.cpu import CpuProfiler
 from runners.protocol import drive, wire
 from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from runners.protocol.recorder import Recorder
@@ -183,15 +184,18 @@ def settings_in_force(
 def _record_stages(recorder: Recorder, scheduler: Scheduler) -> None:
     """Let the recorder follow the library's profiler and its denoising loop."""
     library_profiler = pipeline_module.EventProfiler
+    # The CPU profiler is this project's own: a second reading of the same clock would check nothing
+    # and differ by whatever the system scheduled in between.
+    is_ours = issubclass(library_profiler, CpuProfiler)
 
     class RecordingProfiler(library_profiler):
         def __init__(self) -> None:
             super().__init__()
-            recorder.begin()
+            recorder.begin(self.start if is_ours else None)
 
         def record(self, stage: str) -> None:
             super().record(stage)
-            recorder.mark(stage)
+            recorder.mark(stage, self.ends[stage] if is_ours else None)
 
     pipeline_module.EventProfiler = RecordingProfiler
     sample = scheduler.sample

@@ -33,18 +33,18 @@ class Recorder:
         """Write what is in force; once, before the first AR step."""
         wire.write_json(self._folder / wire.SETTINGS_FILE, settings)
 
-    def begin(self) -> None:
-        """Mark the start of an AR step."""
+    def begin(self, at: Mark | None = None) -> None:
+        """Mark the start of an AR step, now or at a mark that was taken already."""
         self._marks, self._denoise = {}, []
-        self._start = self._clock.mark()
+        self._start = self._clock.mark() if at is None else at
 
     def denoise(self) -> None:
         """Mark the start of a denoising step, before its first network call."""
         self._denoise.append(self._clock.mark())
 
-    def mark(self, stage: str) -> None:
+    def mark(self, stage: str, at: Mark | None = None) -> None:
         """Mark the end of a stage; stages are timed from the previous mark."""
-        self._marks[stage] = self._clock.mark()
+        self._marks[stage] = self._clock.mark() if at is None else at
 
     def end(self, ar: int, latents: torch.Tensor, *, print_line: bool) -> None:
         """Close an AR step: wait for the device, write its event and its captures.
