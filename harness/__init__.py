@@ -1,1 +1,1 @@
-"""The referee: plans, launches, parses, stores and judges; it knows no model and imports no torch."""
+"""The referee: plans, launches, parses, stores, judges; knows no model and imports no torch."""

@@ -1,7 +1,7 @@
 """Environments of the sides: ``upstream_envs/<name>/env.toml`` to a built virtual environment.
 
 A built environment is named by the digest of what goes into it. Adapter and protocol are not part
-of that: they are staged beside it, under a digest of their own, so that editing one rebuilds nothing.
+of that: they are staged under a digest of their own, so that editing one rebuilds nothing.
 """
 
 import hashlib

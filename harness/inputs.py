@@ -73,5 +73,5 @@ def _make(request: PrepareRequest, environment: BuiltEnvironment) -> None:
         tail = "\n".join(done.stderr.splitlines()[-3:])
         raise EnvironmentFault(
             f"weights and noise cannot be made in environment {environment.name}:\n{tail}\n"
-            f"Make it anew: fdbench env rm {environment.name} && fdbench env build {environment.name}"
+            f"Make it anew: fdbench env rm {environment.name}, then run again"
         )

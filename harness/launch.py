@@ -232,7 +232,8 @@ def _check_times(step: LogStep, event: wire.StepEvent) -> None:
         event_ms = event.stages_ms[stage]
         if abs(logged_ms - event_ms) > max(_TIME_TOLERANCE * event_ms, _TIME_TOLERANCE_MS):
             raise IntegrityFault(
-                f"AR {step.ar} {stage}: {logged_ms:.3f} ms in the log, {event_ms:.3f} ms in the events"
+                f"AR {step.ar} {stage}: {logged_ms:.3f} ms in the log, "
+                f"{event_ms:.3f} ms in the events"
             )
 
 

@@ -186,7 +186,7 @@ def _interleave(
 ) -> list[tuple[Role, Side, int]]:
     """Both sides once per round, each round in an order drawn by a generator seeded by the cell.
 
-    Rounds alternate their first side from a random start, so that neither side runs warm more often.
+    Rounds alternate their first side from a random start, so neither side runs first more often.
     """
     pair = [(Role.CANDIDATE, candidate), (Role.REFERENCE, reference)]
     order.shuffle(pair)

@@ -9,8 +9,7 @@ import time
 import types
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 ROPE_MODULE = "flashdreams.core.attention.rope_kernel"
 """The library's only importer of Triton, replaced before it is imported."""
@@ -45,7 +44,7 @@ def scaled_dot_product_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """Attention with cuDNN's contract: [B, H, S, D] in and out, log-sum-exp as [B, H, S, 1]."""
     if not return_lse:
-        return F.scaled_dot_product_attention(query, key, value), None
+        return nn.functional.scaled_dot_product_attention(query, key, value), None
     attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
     out, lse = attend(query, key, value)
     return out, lse.unsqueeze(-1)

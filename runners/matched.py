@@ -34,20 +34,13 @@ from runners.protocol.recorder import Recorder
 Config = TypeVar("Config", bound=RunnerConfig)
 
 
-class UnsupportedJobError(RuntimeError):
-    """The job asks for something this runner does not do."""
-
-
 def configure(config: Config, job: wire.Job) -> Config:
     """The runner's published configuration, bent to what the job fixes for both sides.
 
     Raises:
-        UnsupportedJobError: The job needs a decoder or another slug.
+        drive.UnsupportedJobError: The job is for another slug, or needs a decoder.
     """
-    if job.slug != config.runner_name:
-        raise UnsupportedJobError(f"the job is for {job.slug}, this runner is {config.runner_name}")
-    if job.decoder != "none":
-        raise UnsupportedJobError(f"decoder {job.decoder!r}: matched trials compare latents only")
+    drive.require(job, {"slug": (config.runner_name,), "decoder": ("none",)})
     drive.apply_threads(job)
     diffusion = config.pipeline.diffusion_model
     if job.timestep_rounding == "none":

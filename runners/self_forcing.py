@@ -76,7 +76,7 @@ TAEHV = derive_config(
 SINK = derive_config(
     WAN_VAE,
     runner_name="self-forcing-wan2.1-t2v-1.3b-sink5-window7-rerope",
-    description="Self-Forcing Wan 2.1 T2V 1.3B for long videos: sink 5, window 7, cache-relative RoPE.",
+    description="Self-Forcing Wan 2.1 T2V 1.3B for long videos: sink 5, window 7, re-RoPE.",
     total_blocks=80,
     pipeline={
         "name": "self-forcing-wan2.1-t2v-1.3b-sink5-window7-rerope",

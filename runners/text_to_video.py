@@ -22,9 +22,9 @@ from runners import exact_timesteps, matched
 from runners.protocol import wire
 
 DEFAULT_PROMPT = (
-    "A red fox trots along a snowy ridge at sunrise, its breath visible in the cold air. Low golden "
-    "light rakes across the drifts behind it, pine forest fills the valley below, and the camera "
-    "follows at shoulder height with a slow, steady pan."
+    "A red fox trots along a snowy ridge at sunrise, its breath visible in the cold air. Low "
+    "golden light rakes across the drifts behind it, pine forest fills the valley below, and the "
+    "camera follows at shoulder height with a slow, steady pan."
 )
 
 

@@ -87,7 +87,7 @@ def _check_complete(steps: tuple[LogStep, ...], log: bytes, where: str) -> None:
         kind = "a binary file" if b"\0" in log[:65536] else "no AR step line in it"
         raise LogFormatError(
             f"{where}: {kind}; expected lines such as "
-            "'AR 0 encode 0.016 ms diffuse 343.706 ms ... | total(w/o finalize) ... ms total ... ms'"
+            "'AR 0 encode 0.016 ms diffuse 343.706 ms ... | total(w/o finalize) 350.367 ms ...'"
         )
     for rank in {step.rank for step in steps}:
         indices = [step.ar for step in steps if step.rank == rank]

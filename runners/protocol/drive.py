@@ -1,7 +1,7 @@
 """Drives an adapter: job in, settings, AR steps and captures out."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +10,10 @@ import torch
 from runners.protocol import wire
 from runners.protocol.inputs import NoiseBank
 from runners.protocol.recorder import Recorder
+
+
+class UnsupportedJobError(ValueError):
+    """The job asks for something that this side does not do."""
 
 
 class DrivenSide(Protocol):
@@ -37,6 +41,22 @@ def drive(build: Callable[[wire.Job], DrivenSide]) -> None:
     with torch.no_grad():
         side.run(recorder)
     recorder.close(side.bank.draws, side.facts)
+
+
+def require(job: wire.Job, driven: Mapping[str, tuple[object, ...]]) -> None:
+    """Refuse a job with a value that a side does not drive.
+
+    Args:
+        job: The job.
+        driven: Job field to the values that are driven.
+
+    Raises:
+        UnsupportedJobError: A field has another value.
+    """
+    for name, values in driven.items():
+        if getattr(job, name) not in values:
+            listed = " or ".join(map(repr, values))
+            raise UnsupportedJobError(f"job.{name} is {getattr(job, name)!r}: driven is {listed}")
 
 
 def apply_threads(job: wire.Job) -> None:

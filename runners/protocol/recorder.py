@@ -59,7 +59,8 @@ class Recorder:
         for stage, mark in self._marks.items():
             stages_ms[stage], previous = self._clock.elapsed_ms(previous, mark), mark
         if print_line:
-            print(step_line(ar, stages_ms), file=sys.stderr, flush=True)
+            sys.stderr.write(step_line(ar, stages_ms) + "\n")
+            sys.stderr.flush()
         ends = [*self._denoise[1:], self._marks["diffuse"]]
         event = wire.StepEvent(
             nonce=self.job.nonce,

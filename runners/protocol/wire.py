@@ -184,7 +184,7 @@ class StepEvent:
     stages_ms: dict[str, float]
     """Stage name to milliseconds, in the order the stages ran."""
     denoise_ms: tuple[float, ...]
-    """Per denoising step, from its first network call to the next step or the end of ``diffuse``."""
+    """Per denoising step: from its first network call to the next step's, or to the KV update."""
     captures: tuple[Capture, ...]
 
 

@@ -38,10 +38,6 @@ _IN_BLOCK = {
 _PROJECTIONS = {"q": "to_q", "k": "to_k", "v": "to_v", "o": "to_out.0"}
 
 
-class UnsupportedJobError(RuntimeError):
-    """The job asks for something this adapter does not do."""
-
-
 def diffusers_name(name: str) -> str:
     """The diffusers name of one of Wan's own parameter names."""
     block = re.match(r"blocks\.\d+\.", name)
@@ -53,6 +49,17 @@ def diffusers_name(name: str) -> str:
             break
     rest = re.sub(r"^(attn[12])\.([qkvo])\.", lambda m: f"{m[1]}.{_PROJECTIONS[m[2]]}.", rest)
     return prefix + rest
+
+
+DRIVEN: dict[str, tuple[object, ...]] = {
+    "solver": ("unipc",),
+    "ar_steps": (1,),
+    "sink_t": (0,),
+    "compile": (False,),
+    "cuda_graph": (False,),
+    "decoder": ("none",),
+}
+"""What this adapter does: one AR step that sees every frame, uncompiled, latents only."""
 
 
 class Float64Timesteps(torch.nn.Module):
@@ -81,7 +88,7 @@ class DiffusersSide:
 
     def __init__(self, job: wire.Job) -> None:
         """Build pipeline, weights and inputs."""
-        _refuse_unsupported(job)
+        drive.require(job, DRIVEN | {"window_t": (job.len_t,)})
         self.job = job
         self.dtype = drive.torch_dtype(job.dtype)
         # The pipeline keeps its latents in float32; only the float64 floor run goes beyond that.
@@ -180,17 +187,6 @@ class DiffusersSide:
         self.transformer.forward = observed
 
 
-def _refuse_unsupported(job: wire.Job) -> None:
-    wanted = {"solver": "unipc", "compile": False, "cuda_graph": False, "decoder": "none"}
-    for name, value in wanted.items():
-        if getattr(job, name) != value:
-            raise UnsupportedJobError(
-                f"job.{name} is {getattr(job, name)!r}: only {value!r} is driven"
-            )
-    if job.ar_steps != 1 or job.window_t != job.len_t:
-        raise UnsupportedJobError("a bidirectional pipeline has one AR step that sees every frame")
-
-
 def _build_transformer(job: wire.Job) -> WanTransformer3DModel:
     """The transformer in the job's shape, with every parameter loaded strictly."""
     network = job.network
@@ -212,8 +208,8 @@ def _build_transformer(job: wire.Job) -> WanTransformer3DModel:
 def _fix_sigmas(scheduler: UniPCMultistepScheduler, dtype: torch.dtype) -> None:
     """Let the pipeline's ``set_timesteps`` call build FlashDreams' table.
 
-    By default diffusers spaces sigmas differently: five steps give timesteps 999, 969, 923, 842, 667
-    where FlashDreams has 999, 969, 922, 841, 666. The shift is applied by the scheduler.
+    Left alone, diffusers spaces sigmas differently: five steps give timesteps 999, 969, 923, 842,
+    667 where FlashDreams has 999, 969, 922, 841, 666. The shift is applied by the scheduler.
     """
     set_timesteps = scheduler.set_timesteps
 

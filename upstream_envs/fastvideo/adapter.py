@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from runners.protocol import wire
-from runners.protocol.drive import cudnn_version, drive, dtype_name, torch_dtype
+from runners.protocol.drive import cudnn_version, drive, dtype_name, require, torch_dtype
 from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from runners.protocol.recorder import Recorder
 
@@ -89,30 +89,19 @@ UNLIMITED_FRAMES = 21
 TRAIN_TIMESTEPS = 1000
 
 
-class UnsupportedJobError(ValueError):
-    """The job asks for something that this adapter does not drive."""
+DRIVEN: dict[str, tuple[object, ...]] = {
+    "solver": ("self_forcing",),
+    "dtype": ("bfloat16",),  # hard-coded in the stage
+    "guidance": (1.0,),
+    "compile": (False,),
+    "cuda_graph": (False,),
+    "decoder": ("none",),
+}
+"""What this adapter does."""
 
 
 class UpstreamChangedError(RuntimeError):
     """FastVideo used its network otherwise than the plan of this adapter says."""
-
-
-def refuse_unsupported(job: wire.Job) -> None:
-    """Raise :class:`UnsupportedJobError` for a job that the stage or this adapter cannot do."""
-    driven = {
-        "solver": ("self_forcing",),
-        "dtype": ("bfloat16",),  # hard-coded in the stage
-        "guidance": (1.0,),
-        "device": ("cpu", "cuda"),
-        "attention": ("sdpa",) if job.device == "cpu" else ("cudnn", "sdpa"),
-        "compile": (False,),
-        "cuda_graph": (False,),
-        "decoder": ("none",),
-    }
-    for name, values in driven.items():
-        if getattr(job, name) not in values:
-            drives = " or ".join(map(repr, values))
-            raise UnsupportedJobError(f"job.{name} is {getattr(job, name)!r}, not {drives}")
 
 
 def install_stand_ins() -> None:
@@ -289,7 +278,8 @@ class FastVideoSide:
 
     def __init__(self, job: wire.Job) -> None:
         """Load network, stage and inputs, and put the stand-ins for noise and timing in place."""
-        refuse_unsupported(job)
+        kernels = ("sdpa",) if job.device == "cpu" else ("cudnn", "sdpa")
+        require(job, DRIVEN | {"attention": kernels})
         self._job, upstream = job, import_upstream(job)
         self._config = build_config(upstream, job)
         self._transformer = load_transformer(upstream, self._config.dit_config, job)

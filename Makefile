@@ -1,0 +1,37 @@
+# Each of `demo`, `test` and `check` does all of its own set-up on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	--constraint upstream_envs/constraints.txt
+export FDBENCH_CACHE ?= $(CURDIR)/.cache
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.core  ## compare FlashDreams with diffusers and FastVideo on this CPU, write the report
+	$(BIN)/fdbench run --suite smoke --gpu cpu
+
+test: $(VENV)/.dev  ## every test, the real comparisons included
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## format, lint, types, import map, house style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/check_style.py harness runners upstream_envs reports tests
+
+clean:  ## give the disk back: environments, caches, runs
+	rm -rf $(VENV) .cache runs outputs dist .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.core: pyproject.toml upstream_envs/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fdbench needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(PIP_INSTALL) pytest hypothesis playwright ruff mypy import-linter
+	touch $@
