@@ -56,7 +56,7 @@ def disobeyed(
     names = {item.name for item in fields(Settings)} & {item.name for item in fields(Job)}
     wanted |= {name: getattr(job, name) for name in names - set(ignored)}
     if not job.threads:
-        wanted.pop("threads")
+        wanted.pop("threads", None)
     return tuple(
         Difference(setting=name, candidate=getattr(settings, name), reference=value, reason="")
         for name, value in wanted.items()

@@ -67,15 +67,8 @@ def compare_captures(
             raise IntegrityFault(f"AR {ar}: captured shapes differ: {left.shape} and {right.shape}")
         with np.errstate(all="ignore"):  # a collapsed output gives NaN, which no limit lets pass
             values: dict[str, Any] = {name: metric(left, right) for name, metric in METRICS.items()}
-        rows.append(
-            ParityRow(
-                ar=ar,
-                candidate_std=float(left.std()),
-                reference_std=float(right.std()),
-                **values,
-                **labels,
-            )
-        )
+            values |= {"candidate_std": float(left.std()), "reference_std": float(right.std())}
+        rows.append(ParityRow(ar=ar, **values, **labels))
     return rows
 
 
@@ -93,6 +86,6 @@ def _load(path: Path, capture: Capture) -> Array:
         tensor = load_file(path)[capture.name]
     except (SafetensorError, KeyError) as error:
         raise IntegrityFault(f"AR {capture.ar}: {path.name} holds no {capture.name}") from error
-    if tensor.shape != capture.shape:
+    if tensor.shape != capture.shape or not tensor.size:
         raise IntegrityFault(f"AR {capture.ar}: {path.name} has shape {tensor.shape}")
     return tensor.astype(np.float64)

@@ -148,16 +148,24 @@ class Store:
             raise IntegrityFault(f"{path}: not a manifest ({error})") from error
 
 
+def require_new(folder: Path) -> None:
+    """Refuse a folder that exists, before any time is spent.
+
+    Raises:
+        UsageFault: It does.
+    """
+    if folder.exists():
+        raise UsageFault(f"{folder} exists; pick another --out, or remove it first")
+
+
 def create(folder: Path) -> Store:
     """Make the folder of a new run.
 
     Raises:
         UsageFault: There is one already.
     """
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise UsageFault(f"{folder} exists; pick another --out, or remove it first") from error
+    require_new(folder)
+    folder.mkdir(parents=True)
     return Store(folder)
 
 

@@ -139,9 +139,13 @@ def load_suite(name_or_path: str) -> tuple[str, Suite]:
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
-        names = [file.stem for file in SUITES_DIR.glob("*.toml") if file.stem not in _TABLES]
-        path = SUITES_DIR / f"{pick('suite', name_or_path, names)}.toml"
+        path = SUITES_DIR / f"{pick('suite', name_or_path, suite_names())}.toml"
     return path.stem, load_toml(Suite, path)
+
+
+def suite_names() -> list[str]:
+    """Names of the suites that come with fdbench."""
+    return sorted({file.stem for file in SUITES_DIR.glob("*.toml")} - _TABLES)
 
 
 def load_recipes() -> Recipes:

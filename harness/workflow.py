@@ -75,6 +75,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
     suite, planned = make_plan(request)
     here = machine.read_machine()
     machine.require_device(here, request.device, suites.load_devices()[request.device])
+    store.require_new(request.out)
     built = _build_environments(planned, request, watcher)
     run_store = store.create(request.out)
     run = {

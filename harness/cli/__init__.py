@@ -10,7 +10,7 @@ from harness.cli.list import list_command
 from harness.cli.parse import parse_command
 from harness.cli.report import report_command
 from harness.cli.run import run_command
-from harness.errors import FdbenchError
+from harness.errors import ExitCode, FdbenchError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -38,7 +38,14 @@ for command in (
 def main() -> None:
     """Run the command line; the only place where an error becomes a message and an exit code."""
     try:
-        fdbench(prog_name="fdbench")
+        code = fdbench.main(prog_name="fdbench", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = ExitCode.USAGE
     except FdbenchError as error:
         click.echo(f"fdbench: {error}", err=True)
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("fdbench: stopped before anything was run", err=True)
+        code = ExitCode.INCOMPLETE
+    sys.exit(code)

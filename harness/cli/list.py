@@ -1,11 +1,9 @@
 """``fdbench list``."""
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from harness import environments, suites
-from harness.environments import installed
+from harness.cli.tables import make_console, make_table
 
 
 def _recipes() -> list[tuple[str, ...]]:
@@ -16,8 +14,7 @@ def _recipes() -> list[tuple[str, ...]]:
 
 
 def _suites() -> list[tuple[str, ...]]:
-    names = sorted(path.stem for path in suites.SUITES_DIR.glob("*.toml"))
-    loaded = [suites.load_suite(name) for name in names if name not in ("recipes", "devices")]
+    loaded = [suites.load_suite(name) for name in suites.suite_names()]
     return [(name, f"{len(s.cells)} cells", s.size, s.description) for name, s in loaded]
 
 
@@ -30,7 +27,11 @@ def _devices() -> list[tuple[str, ...]]:
 
 def _envs() -> list[tuple[str, ...]]:
     return [
-        (name, "built" if installed(name) else "not built", declared.description)
+        (
+            name,
+            "built" if environments.is_built(name, declared) else "not built",
+            declared.description,
+        )
         for name, declared in environments.load_environments().items()
     ]
 
@@ -46,7 +47,5 @@ def list_command(kind: str) -> None:
     \b
     Example: fdbench list recipes
     """
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for row in _KINDS[kind]():
-        table.add_row(*row)
-    Console(highlight=False, soft_wrap=True).print(table)
+    rows = _KINDS[kind]()
+    make_console().print(make_table([""] * len(rows[0]), rows, left=len(rows[0])))

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from harness import stats, suites
+from harness.cli.tables import make_console, make_table
 from harness.errors import UsageFault
 from harness.logs import PARSERS
 from harness.plan import phase_at
@@ -40,7 +40,7 @@ def parse_command(log: Path, slug: str, device: str, blocks: int | None) -> None
         (phase_at(step.ar, recipe.capture_ar, has_graph=recipe.cuda_graph), step)
         for step in steps[:blocks]
     ]
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console()
     console.print(f"{slug} on {name}: {len(timed)} AR steps, from {log}")
     console.print(_table(timed))
     values = [(step.ar, phase, step.total_wo_finalize_ms) for phase, step in timed]
@@ -50,16 +50,13 @@ def parse_command(log: Path, slug: str, device: str, blocks: int | None) -> None
 
 def _table(timed: list[tuple[Phase, LogStep]]) -> Table:
     stages = list(dict.fromkeys(stage for _, step in timed for stage in step.stages_ms))
-    table = Table(box=None, pad_edge=False)
-    for heading in ("AR", "phase", *stages, "total(w/o finalize)", "total"):
-        table.add_column(heading, justify="left" if heading == "phase" else "right")
+    rows = []
     for phase, step in timed:
         figures = [step.stages_ms.get(stage) for stage in stages]
         figures += [step.total_wo_finalize_ms, step.total_ms]
-        table.add_row(
-            str(step.ar), phase, *(f"{ms:.3f}" if ms is not None else "" for ms in figures)
-        )
-    return table
+        cells = [f"{ms:.3f}" if ms is not None else "" for ms in figures]
+        rows.append([str(step.ar), phase, *cells])
+    return make_table(["AR", "phase", *stages, "total(w/o finalize)", "total"], rows, left=2)
 
 
 def _describe(statistic: Statistic, recipe: Recipe) -> str:

@@ -1,6 +1,5 @@
 """What a running suite shows: a live line on a terminal, plain lines elsewhere."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from harness.cli.tables import make_console
 from harness.records import Outcome, PairRow, Plan, PlannedTrial, TrialRow
 from harness.units import format_duration, format_ms
 from harness.workflow import RunWatcher
@@ -66,7 +66,7 @@ class PlainWatcher(RunWatcher):
         return f"about {format_duration(per_trial_s * (self._trials - self._ended))} left"
 
     def _print(self, text: str) -> None:
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(text))
 
 
 class LiveWatcher(PlainWatcher):
@@ -107,7 +107,7 @@ class LiveWatcher(PlainWatcher):
 @contextmanager
 def pick_watcher() -> Iterator[RunWatcher]:
     """A live watcher on a terminal, a plain one elsewhere."""
-    console = Console(file=sys.stdout, highlight=False)
+    console = make_console()
     if not console.is_terminal:
         yield PlainWatcher(console)
         return

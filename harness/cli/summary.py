@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import click
-from rich.console import Console
-from rich.table import Table
-
+from harness.cli.tables import make_console, make_table
 from harness.errors import ExitCode
 from harness.records import PairRow
 from harness.store import open_run
@@ -24,37 +21,37 @@ _MEANING = {
 }
 
 
+_HEADINGS = (
+    "Recipe",
+    "GPU",
+    "Baseline",
+    "Figure",
+    "Upstream (ms)",
+    "FlashDreams (ms)",
+    "Speedup",
+)
+
+
 def print_summary(folder: Path, code: ExitCode) -> None:
     """Print each verdict with its reason, the latency table and what the exit code means."""
     run = open_run(folder)
-    console = Console(highlight=False)
+    console = make_console()
     console.print()
     for pair in run.read_rows(PairRow):
-        console.print(f"{pair.verdict:<13}{pair.cell_id}", soft_wrap=True, markup=False)
-        console.print(f"             {pair.reason}", soft_wrap=True, markup=False)
-    table = Table(box=None, pad_edge=False)
-    for heading in (
-        "Recipe",
-        "GPU",
-        "Upstream (ms)",
-        "FlashDreams (ms)",
-        "Speedup",
-        "Baseline",
-        "Figure",
-    ):
-        table.add_column(
-            heading, justify="right" if "(ms)" in heading or heading == "Speedup" else "left"
-        )
-    for row in latency_rows(run):
-        table.add_row(
+        console.print(f"{pair.verdict:<13}{pair.cell_id}\n{'':<13}{pair.reason}")
+    rows = [
+        (
             row.recipe,
             row.device,
+            row.baseline,
+            row.figure,
             format_ms(row.upstream_ms),
             format_ms(row.flashdreams_ms),
             format_percent(row.speedup_percent),
-            row.baseline,
-            row.figure,
         )
-    console.print()
-    console.print(table)
-    click.echo(f"\nexit code {int(code)}: {_MEANING[code]}")
+        for row in latency_rows(run)
+    ]
+    if rows:
+        console.print()
+        console.print(make_table(_HEADINGS, rows, left=4))
+    console.print(f"\nexit code {int(code)}: {_MEANING[code]}")

@@ -18,16 +18,20 @@ _ROUNDING_MS = 0.0011
 
 _ANSI = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
 _LINE = re.compile(rb"[^\r\n]+")
-_STEP = re.compile(
+_PREFIX = (
     rb"(?:\[(?:default|rank)(?P<rank>\d{1,5})\]:\s?)?"
     rb"(?:\d{4}-\d\d-\d\d [\d:.]+ \| [A-Z]+ +\| [\w.<>]+:[\w<>]+:\d+ - )?"
-    rb"AR (?P<ar>\d{1,9}) (?P<stages>(?:\w+ \d{1,12}\.\d{3} ms )+)\| "
+)
+_STEP = re.compile(
+    _PREFIX + rb"AR (?P<ar>\d{1,9}) (?P<stages>(?:\w+ \d{1,12}\.\d{3} ms )+)\| "
     rb"total\(w/o finalize\) (?P<without>\d{1,12}\.\d{3}) ms total (?P<total>\d{1,12}\.\d{3}) ms"
     rb"(?: \| GPU mem alloc \d+\.\d{3} GiB reserved \d+\.\d{3} GiB peak (?P<peak>\d+\.\d{3}) GiB)?"
     rb"\s*"
 )
 _STAGE = re.compile(rb"(\w+) (\d+\.\d{3}) ms")
-_UNFINISHED = re.compile(rb"(?:^|[ :])AR \d+ [^\r\n]*\Z")
+_BEGUN = re.compile(_PREFIX + rb"(AR \d+) (?:\w+ \S+ ms |.*total\(w/o finalize\))")
+"""A line that begins as a step; one that is not whole was torn, or has a figure that is none."""
+_UNFINISHED = re.compile(_PREFIX + rb"AR(?: \d*(?: .*)?)?")
 
 
 def parse(log: bytes, where: str) -> tuple[LogStep, ...]:
@@ -38,7 +42,7 @@ def parse(log: bytes, where: str) -> tuple[LogStep, ...]:
             its figures do not add up.
     """
     steps: dict[tuple[int, int], LogStep] = {}
-    for step in _step_lines(log):
+    for step in _step_lines(log, where):
         _check_sums(step, where)
         known = steps.setdefault((step.rank, step.ar), step)
         if (known.stages_ms, known.total_ms) != (step.stages_ms, step.total_ms):
@@ -51,17 +55,26 @@ def parse(log: bytes, where: str) -> tuple[LogStep, ...]:
     return found
 
 
-def _step_lines(log: bytes) -> Iterator[LogStep]:
+def _step_lines(log: bytes, where: str) -> Iterator[LogStep]:
     for line in _LINE.finditer(log):
         if line.end() - line.start() > _MAX_LINE_BYTES:
             continue
-        match = _STEP.fullmatch(_ANSI.sub(b"", line[0]))
+        text = _ANSI.sub(b"", line[0])
+        match = _STEP.fullmatch(text)
         if match is None:
+            if line.end() < len(log) and (begun := _BEGUN.match(text)):
+                what = begun[2].decode()
+                raise LogFormatError(
+                    f"{where}: {what} at byte {line.start()} is no whole step line"
+                )
             continue
+        stages = _STAGE.findall(match["stages"])
+        if len(dict(stages)) < len(stages):
+            raise LogFormatError(f"{where}: AR {int(match['ar'])} names a stage twice")
         yield LogStep(
             ar=int(match["ar"]),
             rank=int(match["rank"] or 0),
-            stages_ms={name.decode(): float(ms) for name, ms in _STAGE.findall(match["stages"])},
+            stages_ms={name.decode(): float(ms) for name, ms in stages},
             total_wo_finalize_ms=float(match["without"]),
             total_ms=float(match["total"]),
             memory_peak_gib=float(match["peak"]) if match["peak"] else None,
@@ -94,8 +107,8 @@ def _check_complete(steps: tuple[LogStep, ...], log: bytes, where: str) -> None:
         missing = next((ar for ar, found in enumerate(indices) if ar != found), None)
         if missing is not None:
             raise LogFormatError(f"{where}: AR {missing} is missing (rank {rank} has {indices})")
-    cut = _UNFINISHED.search(log[-_MAX_LINE_BYTES:])
-    if cut is not None and _STEP.fullmatch(_ANSI.sub(b"", log.splitlines()[-1])) is None:
+    last = _ANSI.sub(b"", log[-_MAX_LINE_BYTES:].replace(b"\r", b"\n").rpartition(b"\n")[2])
+    if _UNFINISHED.fullmatch(last) and not _STEP.fullmatch(last):
         raise LogFormatError(
-            f"{where}: ends in the middle of a step line after AR {steps[-1].ar}: {cut[0][-60:]!r}"
+            f"{where}: ends in the middle of a step line after AR {steps[-1].ar}: {last[-60:]!r}"
         )

@@ -11,6 +11,9 @@ from runners.protocol import wire
 from runners.protocol.inputs import NoiseBank
 from runners.protocol.recorder import Recorder
 
+KERNELS = ("cudnn", "flash", "mem_efficient", "math")
+"""PyTorch's attention kernels, as its flags spell them."""
+
 
 class UnsupportedJobError(ValueError):
     """The job asks for something that this side does not do."""
@@ -57,6 +60,24 @@ def require(job: wire.Job, driven: Mapping[str, tuple[object, ...]]) -> None:
         if getattr(job, name) not in values:
             listed = " or ".join(map(repr, values))
             raise UnsupportedJobError(f"job.{name} is {getattr(job, name)!r}: driven is {listed}")
+
+
+def choose_kernels(attention: str) -> None:
+    """Allow PyTorch only cuDNN's attention kernel, or with ``sdpa`` all that it picks from.
+
+    Process-wide flags, because ``sdpa_kernel`` around each call would cost time in each call. Some
+    upstream code sets these flags on import, so this comes after.
+    """
+    for kernel in KERNELS:
+        allow = getattr(torch.backends.cuda, f"enable_{kernel}_sdp")
+        allow(attention in ("sdpa", kernel))
+
+
+def attention_in_force() -> str:
+    """``sdpa`` where PyTorch may pick any attention kernel, else the allowed ones."""
+    cuda = torch.backends.cuda
+    allowed = [kernel for kernel in KERNELS if getattr(cuda, f"{kernel}_sdp_enabled")()]
+    return "sdpa" if len(allowed) == len(KERNELS) else "+".join(allowed)
 
 
 def apply_threads(job: wire.Job) -> None:

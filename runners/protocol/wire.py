@@ -6,6 +6,7 @@ Standard library only and Python 3.10, because upstream environments decide thei
 import dataclasses
 import hashlib
 import json
+import sys
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -240,8 +241,12 @@ def write_json(path: Path, record: Any) -> None:
 
 
 def read_json(record_type: type[Record], path: Path) -> Record:
-    """Read one record from a file; see :func:`from_json`."""
-    return from_json(record_type, path.read_text(encoding="utf-8"), str(path))
+    """Read one record from a file; see :func:`from_json`, whose errors it raises."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise WireError(f"{path}: not text ({error})") from error
+    return from_json(record_type, text, str(path))
 
 
 def event_line(event: StepEvent | EndEvent) -> str:
@@ -271,7 +276,7 @@ def read_events(path: Path, nonce: str) -> Iterator[StepEvent | EndEvent]:
 def _loads(text: str, where: str) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"{where}: not JSON ({error})") from error
 
 
@@ -288,9 +293,11 @@ def _convert(wanted: Any, value: Any, where: str) -> Any:
         return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
         return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if wanted is float and type(value) in (int, float):
-        return float(value)
-    if isinstance(wanted, type) and type(value) is wanted:
+    if wanted is float:
+        # JSON may spell an infinity as 1e309, and an integer that no float holds.
+        if type(value) in (int, float) and abs(value) <= sys.float_info.max:
+            return float(value)
+    elif isinstance(wanted, type) and type(value) is wanted:
         return value
     raise WireError(f"{where}: expected {getattr(wanted, '__name__', wanted)}, got {value!r:.60}")
 

@@ -112,6 +112,7 @@ class DiffusersSide:
         self.pipeline.prepare_latents = lambda *_args, **_kwargs: self.noise_BCTHW
         _fix_sigmas(self.scheduler, self.state_dtype)
         self.scheduler.set_timesteps(job.denoising_steps)
+        drive.choose_kernels(job.attention)
         self.bank = NoiseBank(job, job.device, self.state_dtype)
         text = load_artifact(job.text)
         self.text = {key: value.to(job.device, self.dtype)[None] for key, value in text.items()}
@@ -139,7 +140,7 @@ class DiffusersSide:
             sink_t=0,
             latent_shape=(frames, config.in_channels, job.latent_height, job.latent_width),
             dtype=drive.dtype_name(self.transformer.dtype),
-            attention=job.attention,
+            attention=drive.attention_in_force(),
             compile=False,
             cuda_graph=False,
             decoder="none",

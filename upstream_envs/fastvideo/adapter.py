@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runners.protocol import wire
-from runners.protocol.drive import cudnn_version, drive, dtype_name, require, torch_dtype
+from runners.protocol import drive, wire
 from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from runners.protocol.recorder import Recorder
 
@@ -80,9 +79,6 @@ BLOCK_NAMES = {
 }
 """Wan 2.1's module to FastVideo's, inside a block."""
 
-KERNELS = ("cudnn", "flash", "mem_efficient", "math")
-"""PyTorch's attention kernels, as its flags spell them."""
-
 UNLIMITED_FRAMES = 21
 """Longest rollout, in latent frames, that FastVideo takes with ``local_attn_size`` -1."""
 
@@ -138,25 +134,8 @@ def import_upstream(job: wire.Job) -> Any:
         platform = upstream.platforms.current_platform
         platform.get_attn_backend_cls = lambda *_: "fastvideo.attention.backends.sdpa.SDPABackend"
         upstream.stages.get_local_torch_device = lambda: torch.device("cpu")
-    choose_kernels(job.attention)
+    drive.choose_kernels(job.attention)
     return upstream
-
-
-def choose_kernels(attention: str) -> None:
-    """Allow only cuDNN's attention kernel, or all that PyTorch chooses from by default.
-
-    Process-wide flags, because ``sdpa_kernel`` around each call would cost time in each call.
-    FastVideo's CUDA platform turns cuDNN off on import, so this has to come after.
-    """
-    for kernel in KERNELS:
-        allow = getattr(torch.backends.cuda, f"enable_{kernel}_sdp")
-        allow(attention in ("sdpa", kernel))
-
-
-def allowed_kernels() -> tuple[str, ...]:
-    """Attention kernels that PyTorch may pick now."""
-    cuda = torch.backends.cuda
-    return tuple(kernel for kernel in KERNELS if getattr(cuda, f"{kernel}_sdp_enabled")())
 
 
 def fastvideo_name(name: str) -> str:
@@ -201,7 +180,7 @@ def build_config(upstream: Any, job: wire.Job) -> Any:
 
 def load_transformer(upstream: Any, dit_config: Any, job: wire.Job) -> Any:
     """The causal transformer with the job's weights, strictly loaded."""
-    dtype, weights = torch_dtype(job.dtype), load_artifact(job.weights)
+    dtype, weights = drive.torch_dtype(job.dtype), load_artifact(job.weights)
     state = {fastvideo_name(name): value.to(job.device, dtype) for name, value in weights.items()}
     with torch.device("meta"):
         transformer = upstream.network.CausalWanTransformer3DModel(dit_config, {})
@@ -279,13 +258,13 @@ class FastVideoSide:
     def __init__(self, job: wire.Job) -> None:
         """Load network, stage and inputs, and put the stand-ins for noise and timing in place."""
         kernels = ("sdpa",) if job.device == "cpu" else ("cudnn", "sdpa")
-        require(job, DRIVEN | {"attention": kernels})
+        drive.require(job, DRIVEN | {"attention": kernels})
         self._job, upstream = job, import_upstream(job)
         self._config = build_config(upstream, job)
         self._transformer = load_transformer(upstream, self._config.dit_config, job)
         self._stage = build_stage(upstream, self._transformer, job.shift)
         self._autocast_off = upstream.args.FastVideoArgs.disable_autocast
-        self.bank = NoiseBank(job, job.device, torch_dtype(job.dtype))
+        self.bank = NoiseBank(job, job.device, drive.torch_dtype(job.dtype))
         self._batch = self._build_batch(upstream)
         # The stage filters keyword arguments by signature; upstream's is (*args, **kwargs) as well.
         self._calls = NetworkCalls(job, self._transformer.forward)
@@ -296,7 +275,7 @@ class FastVideoSide:
             "shells": ", ".join(SHELLS),
             "inert": ", ".join(INERT),
             "stand_ins": "sequence group of one; torch.randn in the stage; no progress bar",
-            "attention": f"TORCH_SDPA, kernels allowed: {', '.join(allowed_kernels())}",
+            "attention": f"TORCH_SDPA, {drive.attention_in_force()}",
             "local_attn_size": str(self._stage.local_attn_size),
             "autocast": "off" if self._autocast_off else "as shipped: bfloat16 on CUDA",
         }
@@ -326,10 +305,7 @@ class FastVideoSide:
         """Attention in force: every layer's backend, and the kernels PyTorch may pick."""
         layers = [m for b in self._transformer.blocks for m in (b.attn1.attn, b.attn2.attn)]
         (backend,) = {layer.backend.name for layer in layers}
-        kernels = allowed_kernels()
-        if backend != "TORCH_SDPA":
-            return str(backend)
-        return "sdpa" if kernels == KERNELS else "+".join(kernels)
+        return drive.attention_in_force() if backend == "TORCH_SDPA" else str(backend)
 
     def _network(self) -> dict[str, Any]:
         parameters = list(self._transformer.parameters())
@@ -337,7 +313,7 @@ class FastVideoSide:
         (device,) = {parameter.device.type for parameter in parameters}
         return {
             "num_parameters": sum(parameter.numel() for parameter in parameters),
-            "dtype": dtype_name(dtype),
+            "dtype": drive.dtype_name(dtype),
             "device": device,
             "compile": any(m._compiled_call_impl is not None for m in self._transformer.modules()),
         }
@@ -370,7 +346,7 @@ class FastVideoSide:
             decoder="none",
             threads=torch.get_num_threads(),
             torch=torch.__version__,
-            cudnn=cudnn_version(),
+            cudnn=drive.cudnn_version(),
             **self._network(),
         )
 
@@ -388,4 +364,4 @@ def build(job: wire.Job) -> FastVideoSide:
 
 
 if __name__ == "__main__":
-    drive(build)
+    drive.drive(build)
