@@ -33,5 +33,5 @@ $(VENV)/.core: pyproject.toml upstream_envs/constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP_INSTALL) pytest hypothesis playwright ruff mypy import-linter "imageio[ffmpeg]"
+	$(PIP_INSTALL) pytest hypothesis playwright ruff mypy import-linter
 	touch $@

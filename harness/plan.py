@@ -35,7 +35,7 @@ def plan_suite(name: str, suite: Suite, recipes: Recipes, device_key: str, devic
         if reason:
             unsupported.append((cell_id, reason))
             continue
-        recipe = recipes.recipes[pick("recipe", cell.recipe, recipes.recipes)]
+        recipe = recipes.recipes[pick("recipe", cell.recipe, recipes.recipes, where)]
         job = _base_job(suite, cell, recipe, recipes, device, where)
         cells.append(_plan_cell(cell_id, suite, cell, device_key, job, where))
     _refuse_repeats([cell.cell_id for cell in cells], name)

@@ -175,7 +175,7 @@ def load_toml(entry_type: type[Entry], path: Path) -> Entry:
         raise UsageFault(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def pick(kind: str, wanted: str, known: Iterable[str]) -> str:
+def pick(kind: str, wanted: str, known: Iterable[str], where: str = "") -> str:
     """Return ``wanted`` if it is known.
 
     Raises:
@@ -186,7 +186,7 @@ def pick(kind: str, wanted: str, known: Iterable[str]) -> str:
         return wanted
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or names
     raise UsageFault(
-        f"unknown {kind} {wanted!r}; nearest: {', '.join(near)}\nAll of them: fdbench list {kind}s"
+        f"{where and where + ': '}unknown {kind} {wanted!r}; nearest: {', '.join(near)}\nAll of them: fdbench list {kind}s"
     )
 
 
