@@ -185,8 +185,10 @@ def pick(kind: str, wanted: str, known: Iterable[str], where: str = "") -> str:
     if wanted in names:
         return wanted
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or names
+    place = f"{where}: " if where else ""
     raise UsageFault(
-        f"{where and where + ': '}unknown {kind} {wanted!r}; nearest: {', '.join(near)}\nAll of them: fdbench list {kind}s"
+        f"{place}unknown {kind} {wanted!r}; nearest: {', '.join(near)}\n"
+        f"All of them: fdbench list {kind}s"
     )
 
 

@@ -1,15 +1,19 @@
-"""The latency table: per cell and statistic, both sides' figures over the same steps and stages."""
+"""The latency table: per cell and figure, both sides' times over the same steps and stages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from harness import stats
-from harness.records import PairRow, Role, StepRow
+from harness.records import Phase, Role, StepRow, Verdict
 from harness.store import Store
+from reports.evidence import CellEvidence, stored_cells
 
 COMPARED_STAGE = "diffuse"
 """From the first denoising call of an AR step to its KV update: the stage both sides have."""
+
+MIN_PROCESSES_FOR_INTERVAL = 5
+"""Process launches a side below which no interval can be given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,84 +25,155 @@ class LatencyRow:
     device: str
     baseline: str
     figure: str
-    """What the milliseconds are: stage, statistic and AR window."""
+    """What the milliseconds are: stage and statistic."""
+    window: str
+    """Steps behind the figure, the same in every process; empty where there is none."""
     upstream_ms: float | None
     flashdreams_ms: float | None
     speedup_percent: float | None
-    processes: tuple[int, int]
-    """Process launches behind the upstream and the FlashDreams figure."""
+    withheld: str
+    """Why there is no speed-up; empty where there is one."""
+    upstream_each_ms: tuple[float, ...]
+    """Figure of each process launch, of which ``upstream_ms`` is the median."""
+    flashdreams_each_ms: tuple[float, ...]
+
+    @property
+    def processes(self) -> tuple[int, int]:
+        """Process launches behind the upstream and the FlashDreams figure."""
+        return len(self.upstream_each_ms), len(self.flashdreams_each_ms)
 
 
 def latency_rows(run: Store) -> list[LatencyRow]:
-    """Latency table of a run, cells in stored order."""
-    steps = [step for step in run.read_rows(StepRow) if step.rank == 0]
-    rows = []
-    for pair in run.read_rows(PairRow):
-        sides = {
-            role: _by_process([s for s in steps if s.cell_id == pair.cell_id and s.role == role])
-            for role in (Role.REFERENCE, Role.CANDIDATE)
-        }
-        is_single_step = all(step.ar == 0 for s in sides.values() for trial in s for step in trial)
-        figures = _SINGLE_STEP if is_single_step else _STREAMING
-        rows += [_row(pair, sides, name, figure) for name, figure in figures.items()]
-    return rows
+    """Latency table of a run, cells in stored order.
+
+    Raises:
+        IntegrityFault: A table of the run is damaged.
+    """
+    return [row for cell in stored_cells(run) for row in latency_of(cell)]
 
 
-def _by_process(steps: Sequence[StepRow]) -> list[list[StepRow]]:
-    """Steps of one side grouped by process launch."""
-    trials: dict[str, list[StepRow]] = {}
-    for step in steps:
-        trials.setdefault(step.trial_id, []).append(step)
-    return list(trials.values())
+def latency_of(cell: CellEvidence) -> list[LatencyRow]:
+    """Every figure of a cell; times of trials that failed are in none of them."""
+    sides = [cell.processes(role) for role in (Role.REFERENCE, Role.CANDIDATE)]
+    if not cell.steps:
+        return [_row(cell, sides, "no AR step was timed", _from_ar2)]
+    if not is_streaming(cell):
+        return [_row(cell, sides, "per denoising step with CFG", _per_denoising_step)]
+    return [
+        _row(cell, sides, "diffuse, median from AR 2", _from_ar2),
+        _row(cell, _steady_on_both(sides), "diffuse, steady state", _steady),
+    ]
 
 
-def _from_ar2(trial: Sequence[StepRow]) -> float | None:
-    return stats.seed_statistic(_timed(trial)).value_ms
+def is_streaming(cell: CellEvidence) -> bool:
+    """Whether the cell has more than one AR step."""
+    return any(step.ar > 0 for step in cell.steps)
 
 
-def _steady(trial: Sequence[StepRow]) -> float | None:
-    return stats.steady_statistic(_timed(trial)).value_ms
+def _steady_on_both(sides: Sequence[list[list[StepRow]]]) -> list[list[list[StepRow]]]:
+    """Steps whose AR index is steady in every process, so that a capture on one side drops out."""
+    steady = [
+        {step.ar for step in trial if step.phase == Phase.STEADY}
+        for trials in sides
+        for trial in trials
+    ]
+    shared = set.intersection(*steady)
+    return [[[step for step in trial if step.ar in shared] for trial in trials] for trials in sides]
 
 
-def _per_denoising_step(trial: Sequence[StepRow]) -> float | None:
-    return stats.denoising_step_ms(trial[0].denoise_ms)
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """One process's own figure."""
+
+    ms: float
+    window: str
+
+
+def _from_ar2(trial: Sequence[StepRow]) -> _Measured | None:
+    return _measured(stats.seed_statistic(_timed(trial)))
+
+
+def _steady(trial: Sequence[StepRow]) -> _Measured | None:
+    return _measured(stats.steady_statistic(_timed(trial)))
+
+
+def _per_denoising_step(trial: Sequence[StepRow]) -> _Measured | None:
+    denoise_ms = trial[0].denoise_ms
+    value = stats.denoising_step_ms(denoise_ms)
+    window = f"denoising steps 1–{len(denoise_ms) - 1}"
+    return None if value is None else _Measured(ms=value, window=window)
+
+
+def _measured(statistic: stats.Statistic) -> _Measured | None:
+    if statistic.value_ms is None:
+        return None
+    window = f"AR {statistic.ar_first}–{statistic.ar_last}"
+    return _Measured(ms=statistic.value_ms, window=window)
 
 
 def _timed(trial: Sequence[StepRow]) -> list[stats.Timed]:
-    return [(step.ar, step.phase, step.stages_ms[COMPARED_STAGE]) for step in trial]
+    return [
+        (step.ar, step.phase, step.stages_ms[COMPARED_STAGE])
+        for step in trial
+        if COMPARED_STAGE in step.stages_ms
+    ]
 
 
-Figure = Callable[[Sequence[StepRow]], float | None]
-"""Milliseconds of one process from its AR steps; None where it has no step it could describe."""
-
-_STREAMING: dict[str, Figure] = {
-    "diffuse, median from AR 2": _from_ar2,
-    "diffuse, steady state": _steady,
-}
-_SINGLE_STEP: dict[str, Figure] = {"per denoising step with CFG": _per_denoising_step}
+Figure = Callable[[Sequence[StepRow]], _Measured | None]
+"""A process's figure from its AR steps; None where it has no step it could describe."""
 
 
 def _row(
-    pair: PairRow, sides: dict[Role, list[list[StepRow]]], name: str, figure: Figure
+    cell: CellEvidence, sides: Sequence[list[list[StepRow]]], name: str, figure: Figure
 ) -> LatencyRow:
     """One figure of both sides: the median over processes of each process's own figure."""
-    known = {
-        role: [value for trial in trials if (value := figure(trial)) is not None]
-        for role, trials in sides.items()
-    }
     upstream, flashdreams = (
-        median(known[role]) if known[role] else None for role in (Role.REFERENCE, Role.CANDIDATE)
+        [value for trial in trials if (value := figure(trial)) is not None] for trials in sides
     )
+    windows = sorted({measured.window for measured in (*upstream, *flashdreams)})
+    upstream_ms, flashdreams_ms = _median(upstream), _median(flashdreams)
+    withheld = _withheld(cell, windows, upstream_ms, flashdreams_ms)
+    speedup = None
+    if not withheld and upstream_ms is not None and flashdreams_ms is not None:
+        speedup = stats.speedup_percent(upstream_ms, flashdreams_ms)
     return LatencyRow(
-        cell_id=pair.cell_id,
-        recipe=pair.recipe,
-        device=pair.device,
-        baseline=pair.baseline,
+        cell_id=cell.cell_id,
+        recipe=cell.recipe,
+        device=cell.device,
+        baseline=cell.baseline,
         figure=name,
-        upstream_ms=upstream,
-        flashdreams_ms=flashdreams,
-        speedup_percent=None
-        if upstream is None or flashdreams is None
-        else stats.speedup_percent(upstream, flashdreams),
-        processes=(len(known[Role.REFERENCE]), len(known[Role.CANDIDATE])),
+        window=" / ".join(windows),
+        upstream_ms=upstream_ms,
+        flashdreams_ms=flashdreams_ms,
+        speedup_percent=speedup,
+        withheld=withheld,
+        upstream_each_ms=tuple(measured.ms for measured in upstream),
+        flashdreams_each_ms=tuple(measured.ms for measured in flashdreams),
     )
+
+
+def _median(processes: Sequence[_Measured]) -> float | None:
+    return median(measured.ms for measured in processes) if processes else None
+
+
+def _withheld(
+    cell: CellEvidence,
+    windows: Sequence[str],
+    upstream_ms: float | None,
+    flashdreams_ms: float | None,
+) -> str:
+    """Why these two figures may not be divided; empty if they may."""
+    if upstream_ms is None or flashdreams_ms is None or flashdreams_ms <= 0:
+        return "a side has no figure"
+    if len(windows) > 1:
+        return "steps differ"
+    if cell.pair is None:
+        return "no verdict"
+    return _UNCOMPARABLE.get(cell.pair.verdict, "")
+
+
+_UNCOMPARABLE = {
+    Verdict.FAIL.value: "outputs differ",
+    Verdict.INCOMPLETE.value: "cell incomplete",
+}
+"""Verdicts without proven parity: a speed-up would compare two different computations."""

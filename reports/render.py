@@ -1,8 +1,106 @@
-"""Renders a run."""
+"""Renders a run as one static HTML page and as Markdown."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from harness.store import write_text
+from harness.units import format_duration, format_error, format_ms, format_percent
+from reports.evidence import read_evidence
+from reports.page import build_page
+from reports.provenance import SHORT_DIGEST
+from reports.sides import display_device, display_side
+from reports.verdicts import format_ratio
+
+TEMPLATES_DIR: Final = Path(__file__).resolve().parent.parent / "templates"
+
+NOTHING = "–"
+"""Stands where there is no value: an empty cell would shift a Markdown table."""
 
 
 def render_run(folder: Path) -> Path:
-    """Placeholder."""
-    return folder
+    """Write ``report/index.html`` and ``report/report.md`` in a run's folder: same run, same bytes.
+
+    Returns:
+        Where the HTML page is.
+
+    Raises:
+        UsageFault: The folder is no run.
+        IntegrityFault: Its ``run.json`` is not what a run writes.
+    """
+    page = build_page(read_evidence(folder))
+    report = folder / "report"
+    report.mkdir(exist_ok=True)
+    for name, template, environment in (
+        ("report.md", "report.md.j2", _environment(_markdown_text)),
+        ("index.html", "report.html.j2", _environment(_html_text)),
+    ):
+        write_text(report / name, environment.get_template(template).render(page=page))
+    return report / "index.html"
+
+
+def _environment(finalize: Callable[[Any], Any]) -> Environment:
+    """Templates whose every value passes through ``finalize``, and HTML's through autoescape."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES_DIR),
+        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
+        undefined=StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "ms": format_ms,
+        "percent": format_percent,
+        "error": _error,
+        "ratio": format_ratio,
+        "duration": format_duration,
+        "cosine": _cosine,
+        "figure": _figure,
+        "side": display_side,
+        "device": display_device,
+        "short": lambda digest: digest[:SHORT_DIGEST],
+        "code": _code,
+    }
+    return environment
+
+
+def _html_text(value: Any) -> Any:
+    return NOTHING if value is None or (isinstance(value, str) and not value.strip()) else value
+
+
+def _markdown_text(value: Any) -> Any:
+    """Escape what Markdown or GitHub would read as markup; nothing is ever an empty cell."""
+    if isinstance(value, Markup):
+        return value
+    text = " ".join(str(_html_text(value)).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{mark}" if mark in "\\`*_[]|~#$" else mark for mark in text)
+
+
+def _code(command: str) -> Markup:
+    """A line for a Markdown code block, which nothing in it can end."""
+    return Markup(" ".join(command.split()).replace("`", "'"))  # noqa: S704 -- not HTML
+
+
+def _error(value: float | None) -> str:
+    return "NaN" if value is not None and math.isnan(value) else format_error(value)
+
+
+def _cosine(value: float | None) -> str:
+    """A cosine similarity by its distance from 1, where rounding would hide that."""
+    if value is None or math.isnan(value) or abs(1 - value) > 0.01:
+        return _figure(value)
+    return f"1 − {1 - value:.1e}" if value < 1 else "1"
+
+
+def _figure(value: float | None) -> str:
+    """A number without unit, to six significant digits."""
+    if value is None:
+        return NOTHING
+    return "NaN" if math.isnan(value) else f"{value:#.6g}"

@@ -325,6 +325,11 @@ def chatters(side):
         time.sleep(0.02)
 
 
+def shows_its_environment(side):
+    """Write down the variables it was started with."""
+    (side.folder / "environment.json").write_text(json.dumps(dict(os.environ)))
+
+
 def main():
     """Go the way that the environment variable names."""
     job_path = Path(sys.argv[1])
