@@ -1,0 +1,219 @@
+"""The report's charts, drawn from the same rows as its tables."""
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from harness.records import Phase, Role, StepRow
+from harness.stats import WARMUP_AR_STEPS
+from harness.units import format_ms
+from reports.distance import DistanceTable
+from reports.evidence import CellEvidence
+from reports.latency import COMPARED_STAGE, LatencyRow, is_streaming
+from reports.sides import FLASHDREAMS_COLOUR, display_device, display_side, side_colour
+from reports.stages import StageTable
+from reports.svg import INK, MUTED, Chart, draw
+
+_LIMIT_COLOUR = "#dc2626"
+_STAGE_COLOURS = ("#94a3b8", "#6366f1", "#0ea5e9", "#e879a9", "#a16207", "#64748b")
+"""No green among them: a stage is not a side."""
+
+_WIDTH_PT = 380.0
+_COLD_START = 3.0
+"""Times a step must outlast every step from AR 2 on to be left above the axis."""
+
+_HOLLOW = {Phase.FILLING.value: "none"}
+_MARKERS = {Phase.CAPTURE.value: "D"}
+
+
+def latency_charts(rows: Sequence[LatencyRow]) -> list[Chart]:
+    """One chart per recipe: baseline beside FlashDreams, a group per baseline and figure."""
+    recipes: dict[str, list[LatencyRow]] = {}
+    for row in rows:
+        if row.upstream_ms is not None or row.flashdreams_ms is not None:
+            recipes.setdefault(row.recipe, []).append(row)
+    return [_latency_chart(recipe, drawn) for recipe, drawn in recipes.items()]
+
+
+def _latency_chart(recipe: str, rows: Sequence[LatencyRow]) -> Chart:
+    title = f"{recipe} on {display_device(rows[0].device)}"
+
+    def paint(axes: Axes) -> None:
+        named: set[str] = set()
+        for group, row in enumerate(rows):
+            for offset, side, value in (
+                (-0.2, row.baseline, row.upstream_ms),
+                (0.2, "flashdreams", row.flashdreams_ms),
+            ):
+                label = "" if side in named else display_side(side)
+                named.add(side)
+                _bar(axes, group + offset, value, label or "_", side_colour(side))
+        axes.set_xticks(range(len(rows)), [_group_name(rows, row) for row in rows])
+        margin = 0.6 if len(rows) > 1 else 1.0  # a lone pair of bars is not a wall
+        axes.set_xlim(-margin, len(rows) - 1 + margin)
+        axes.tick_params(axis="x", length=0)
+        axes.margins(y=0.14)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("ms, lower is better")
+
+    width = max(_WIDTH_PT, 130.0 * len(rows))
+    return Chart(
+        title=title,
+        caption="Median over processes; see the table for each process.",
+        svg=draw(f"Latency of {title}, in milliseconds", (width, 250), paint),
+    )
+
+
+def _bar(axes: Axes, place: float, value: float | None, label: str, colour: str) -> None:
+    drawn = axes.bar(place, value or 0.0, width=0.36, color=colour, label=label)
+    axes.bar_label(drawn, [format_ms(value)], padding=3, fontweight="bold")
+
+
+def _group_name(rows: Sequence[LatencyRow], row: LatencyRow) -> str:
+    figure = row.figure.replace(", ", ",\n").replace(" with ", "\nwith ")
+    has_several = len({other.baseline for other in rows}) > 1
+    return f"{figure}\n{display_side(row.baseline)}" if has_several else figure
+
+
+def step_chart(cell: CellEvidence) -> Chart | None:
+    """Compared stage over AR steps, a line per process; None where there are no such steps."""
+    sides = [(role, cell.processes(role)) for role in (Role.REFERENCE, Role.CANDIDATE)]
+    times = [s.stages_ms.get(COMPARED_STAGE, 0.0) for s in cell.steps if s.role != Role.FLOOR]
+    if not is_streaming(cell) or min(times, default=0.0) <= 0:
+        return None
+
+    warm = [s.stages_ms[COMPARED_STAGE] for s in cell.steps if s.ar >= WARMUP_AR_STEPS]
+    is_cold = bool(warm) and max(times) > _COLD_START * max(warm)
+    top_ms = max(warm) if is_cold else max(times)
+
+    def paint(axes: Axes) -> None:
+        for role, processes in sides:
+            side = cell.candidate if role == Role.CANDIDATE else cell.reference
+            for number, steps in enumerate(processes):
+                _process_line(axes, steps, side_colour(side), "_" if number else display_side(side))
+        _shade_phases(axes, next((steps for _, ps in reversed(sides) for steps in ps), []))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(-0.5, max(step.ar for step in cell.steps) + 0.5)
+        axes.set_xlabel("AR step")
+        axes.set_ylabel(f"{COMPARED_STAGE}, ms")
+        axes.set_ylim(0, 1.1 * top_ms)
+
+    return Chart(
+        title=cell.cell_id,
+        caption="One line per process. Hollow points: KV window filling; diamonds: CUDA graph "
+        "capture; filled points: steady."
+        + (f" Off the axis: steps of up to {format_ms(max(times))} ms." if is_cold else ""),
+        svg=draw(f"{COMPARED_STAGE} time per AR step of {cell.cell_id}", (_WIDTH_PT, 250), paint),
+    )
+
+
+def _process_line(axes: Axes, steps: Sequence[StepRow], colour: str, label: str) -> None:
+    ars = [step.ar for step in steps]
+    times = [step.stages_ms[COMPARED_STAGE] for step in steps]
+    axes.plot(ars, times, color=colour, linewidth=1.2, label=label)
+    for step, ms in zip(steps, times, strict=True):
+        axes.plot(
+            step.ar,
+            ms,
+            marker=_MARKERS.get(step.phase, "o"),
+            markersize=5,
+            color=colour,
+            markerfacecolor=_HOLLOW.get(step.phase, colour),
+        )
+
+
+def _shade_phases(axes: Axes, steps: Sequence[StepRow]) -> None:
+    """Shade where the window fills or the graph is captured, and name every phase."""
+    for phase, opacity in ((Phase.FILLING, 0.10), (Phase.CAPTURE, 0.25), (Phase.STEADY, 0.0)):
+        ars = [step.ar for step in steps if step.phase == phase]
+        if not ars:
+            continue
+        axes.axvspan(ars[0] - 0.5, ars[-1] + 0.5, color=MUTED, alpha=opacity, linewidth=0)
+        axes.annotate(
+            phase,
+            ((ars[0] + ars[-1]) / 2, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            color=MUTED,
+            fontsize=11,
+        )
+
+
+def distance_chart(table: DistanceTable) -> Chart | None:
+    """Error, floor and limit over AR steps on a log axis; None for fewer than two points."""
+    series = (
+        ("limit", "--", _LIMIT_COLOUR, [_product(row.floor, table.limit) for row in table.rows]),
+        ("error", "-", FLASHDREAMS_COLOUR, [row.relative_l2 for row in table.rows]),
+        ("floor", ":", INK, [row.floor for row in table.rows]),
+    )
+    ars = [row.ar for row in table.rows]
+    points = [point for *_, values in series for point in _drawable(ars, values)]
+    if len({ar for ar, _ in points}) < 2:
+        return None
+    shown = [value for _, value in points]
+
+    def paint(axes: Axes) -> None:
+        for label, line, colour, values in series:
+            line_points = _drawable(ars, values)
+            xs, ys = [ar for ar, _ in line_points], [value for _, value in line_points]
+            axes.plot(xs, ys, line, color=colour, marker="o", markersize=4, label=label)
+        _scale_error(axes, min(shown), max(shown))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("AR step")
+        axes.set_ylabel("relative L2")
+
+    return Chart(
+        title=table.cell_id,
+        caption="Error of the worst candidate process. A value that is zero or not a number has "
+        "no point on this axis; the table has it.",
+        svg=draw(f"Parity error per AR step of {table.cell_id}", (_WIDTH_PT, 220), paint),
+    )
+
+
+def _product(floor: float | None, limit: float | None) -> float | None:
+    return None if floor is None or limit is None else floor * limit
+
+
+def _drawable(ars: Sequence[int], values: Sequence[float | None]) -> list[tuple[int, float]]:
+    return [
+        (ar, value)
+        for ar, value in zip(ars, values, strict=True)
+        if value is not None and math.isfinite(value) and value > 0
+    ]
+
+
+def _scale_error(axes: Axes, smallest: float, largest: float) -> None:
+    axes.set_yscale("log")
+    axes.set_ylim(smallest / 2, largest * 2)
+    steps = (1.0, 2.0, 5.0) if largest / smallest < 100 else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
+
+
+def stage_chart(table: StageTable) -> Chart | None:
+    """A stacked bar per side; None where nothing was timed."""
+    if not table.rows:
+        return None
+
+    def paint(axes: Axes) -> None:
+        left = [0.0, 0.0]
+        for number, row in enumerate(table.rows):
+            widths = [row.flashdreams_ms or 0.0, row.upstream_ms or 0.0]
+            colour = _STAGE_COLOURS[number % len(_STAGE_COLOURS)]
+            axes.barh([0, 1], widths, left=left, height=0.55, color=colour, label=row.stage)
+            left = [start + width for start, width in zip(left, widths, strict=True)]
+        axes.set_yticks([0, 1], [table.flashdreams, table.upstream])
+        axes.grid(visible=False, axis="y")
+        axes.grid(visible=True, axis="x")
+        axes.set_xlabel("ms")
+
+    return Chart(
+        title=table.cell_id,
+        caption=f"Median of each stage over {table.window}, all processes.",
+        svg=draw(f"Stage times of {table.cell_id}", (_WIDTH_PT, 150), paint),
+    )

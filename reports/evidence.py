@@ -1,0 +1,175 @@
+"""What a run left behind, read once: every section of the report is derived from this."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.errors import IntegrityFault
+from harness.records import Outcome, PairRow, ParityRow, Role, StepRow, TrialRow
+from harness.store import Store, open_run
+
+Rows = TypeVar("Rows")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellEvidence:
+    """Everything one cell left."""
+
+    cell_id: str
+    pair: PairRow | None
+    """None where the run ended before the cell was judged."""
+    trials: tuple[TrialRow, ...]
+    steps: tuple[StepRow, ...]
+    """Of rank 0, and only of trials that completed and do not contradict themselves."""
+    parity: tuple[ParityRow, ...]
+
+    @property
+    def recipe(self) -> str:
+        """FlashDreams slug."""
+        return self.pair.recipe if self.pair else self.cell_id.split("/", maxsplit=1)[0]
+
+    @property
+    def device(self) -> str:
+        """Device key."""
+        return self.pair.device if self.pair else self._id_part(1)
+
+    @property
+    def baseline(self) -> str:
+        """Environment of the reference."""
+        return self.pair.baseline if self.pair else self._id_part(2)
+
+    @property
+    def candidate(self) -> str:
+        """Side under test."""
+        return self.pair.candidate if self.pair else self._first_side(Role.CANDIDATE, "flashdreams")
+
+    @property
+    def reference(self) -> str:
+        """Side it is held against."""
+        return self.pair.reference if self.pair else self._first_side(Role.REFERENCE, self.baseline)
+
+    def processes(self, role: Role) -> list[list[StepRow]]:
+        """AR steps of a role, in AR order, grouped by process launch."""
+        trials: dict[str, list[StepRow]] = {}
+        for step in sorted(self.steps, key=lambda step: (step.process, step.ar)):
+            if step.role == role:
+                trials.setdefault(step.trial_id, []).append(step)
+        return list(trials.values())
+
+    def _id_part(self, number: int) -> str:
+        parts = self.cell_id.split("/")
+        return parts[number] if number < len(parts) else ""
+
+    def _first_side(self, role: Role, otherwise: str) -> str:
+        return next((trial.side for trial in self.trials if trial.role == role), otherwise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything a run left."""
+
+    folder: Path
+    run: dict[str, Any]
+    """``run.json``."""
+    cells: tuple[CellEvidence, ...]
+    """Planned order."""
+    faults: tuple[str, ...]
+    """Files that are missing, altered or unreadable, one sentence each."""
+
+
+_EXPECTED = (
+    *("suite", "description", "device", "size", "weights", "sandbox"),
+    *("started", "state", "machine", "environments", "cells", "unsupported"),
+)
+"""Keys without which there is nothing to report."""
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """Read a run; a table that cannot be read is empty and its fault is listed.
+
+    Raises:
+        UsageFault: The folder is no run.
+        IntegrityFault: ``run.json`` is not what a run writes.
+    """
+    store = open_run(folder)
+    run = _read_run(store)
+    faults: list[str] = []
+    _attempt(store, store.verify, None, faults)
+    cells = _read_cells(store, run["cells"], faults)
+    return Evidence(folder=folder, run=run, cells=tuple(cells), faults=tuple(dict.fromkeys(faults)))
+
+
+def stored_cells(store: Store) -> list[CellEvidence]:
+    """Every cell with a verdict or a trial.
+
+    Raises:
+        IntegrityFault: A table is damaged.
+    """
+    return _group(
+        [],
+        store.read_rows(PairRow),
+        store.read_rows(TrialRow),
+        store.read_rows(StepRow),
+        store.read_rows(ParityRow),
+    )
+
+
+def _read_run(store: Store) -> dict[str, Any]:
+    try:
+        run = store.read_run()
+    except ValueError as error:
+        raise IntegrityFault(f"{store.folder}: run.json is not JSON ({error})") from error
+    missing = [key for key in _EXPECTED if key not in run]
+    if missing:
+        raise IntegrityFault(f"{store.folder}: run.json has no {', '.join(missing)}")
+    return run
+
+
+def _read_cells(store: Store, planned: Sequence[str], faults: list[str]) -> list[CellEvidence]:
+    return _group(
+        planned,
+        _attempt(store, lambda: store.read_rows(PairRow), [], faults),
+        _attempt(store, lambda: store.read_rows(TrialRow), [], faults),
+        _attempt(store, lambda: store.read_rows(StepRow), [], faults),
+        _attempt(store, lambda: store.read_rows(ParityRow), [], faults),
+    )
+
+
+def _attempt(store: Store, read: Callable[[], Rows], otherwise: Rows, faults: list[str]) -> Rows:
+    try:
+        return read()
+    except IntegrityFault as fault:
+        words = str(fault).replace(f"{store.folder}: ", "").replace(f"{store.folder}/", "")
+        faults.append(words)
+        return otherwise
+
+
+def _group(
+    planned: Sequence[str],
+    pairs: Sequence[PairRow],
+    trials: Sequence[TrialRow],
+    steps: Sequence[StepRow],
+    parity: Sequence[ParityRow],
+) -> list[CellEvidence]:
+    sound = {
+        trial.trial_id
+        for trial in trials
+        if trial.outcome == Outcome.COMPLETED and not trial.invalid
+    }
+    judged = {pair.cell_id: pair for pair in pairs}
+    ids = dict.fromkeys([*planned, *judged, *(trial.cell_id for trial in trials)])
+    return [
+        CellEvidence(
+            cell_id=cell_id,
+            pair=judged.get(cell_id),
+            trials=tuple(trial for trial in trials if trial.cell_id == cell_id),
+            steps=tuple(
+                step
+                for step in steps
+                if step.cell_id == cell_id and step.rank == 0 and step.trial_id in sound
+            ),
+            parity=tuple(row for row in parity if row.cell_id == cell_id),
+        )
+        for cell_id in ids
+    ]

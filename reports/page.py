@@ -1,0 +1,130 @@
+"""Everything a report shows, in the order it shows it."""
+
+import shlex
+from dataclasses import dataclass
+
+from reports.charts import distance_chart, latency_charts, stage_chart, step_chart
+from reports.distance import DistanceTable, distance_table
+from reports.evidence import CellEvidence, Evidence
+from reports.latency import MIN_PROCESSES_FOR_INTERVAL, LatencyRow, latency_of
+from reports.provenance import (
+    EnvironmentLine,
+    Fact,
+    SettingsTable,
+    TrialLine,
+    environment_lines,
+    facts,
+    machine_lines,
+    settings_table,
+    trial_lines,
+)
+from reports.sides import display_device
+from reports.stages import StageTable, stage_table
+from reports.svg import Chart
+from reports.verdicts import Answer, VerdictRow, answer, verdict_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSection:
+    """What the sections after the latency table show of one cell."""
+
+    cell_id: str
+    is_judged: bool
+    """Whether a verdict was stored for it."""
+    distance: DistanceTable
+    distance_chart: Chart | None
+    step_chart: Chart | None
+    """None for a cell that is not streaming."""
+    stages: StageTable
+    stage_chart: Chart | None
+    settings: SettingsTable
+    trials: tuple[TrialLine, ...]
+    command: str
+    """Runs this cell alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A report."""
+
+    title: str
+    description: str
+    when: str
+    host: str
+    """The machine in a phrase."""
+    machine: tuple[tuple[str, str], ...]
+    """Label and value."""
+    answer: Answer
+    faults: tuple[str, ...]
+    verdicts: tuple[VerdictRow, ...]
+    unsupported: tuple[tuple[str, str], ...]
+    """Cells outside the denominator, with the reason."""
+    latency: tuple[LatencyRow, ...]
+    interval_note: str
+    latency_charts: tuple[Chart, ...]
+    cells: tuple[CellSection, ...]
+    environments: tuple[EnvironmentLine, ...]
+    facts: tuple[Fact, ...]
+    command: str
+    """Makes a run like this one."""
+
+
+def build_page(evidence: Evidence) -> Page:
+    """Derive every section from what the run left."""
+    run = evidence.run
+    latency = [row for cell in evidence.cells for row in latency_of(cell)]
+    command = shlex.join(["fdbench", "run", "--suite", run["suite"], "--gpu", run["device"]])
+    return Page(
+        title=f"{run['suite']} on {display_device(run['device'])}",
+        description=run["description"],
+        when=_when(run["started"], run.get("finished", "")),
+        host=", ".join([*run["machine"]["gpus"], run["machine"]["cpu"]]),
+        machine=machine_lines(evidence),
+        answer=answer(evidence),
+        faults=evidence.faults,
+        verdicts=verdict_rows(evidence.cells),
+        unsupported=tuple((cell_id, reason) for cell_id, reason in run["unsupported"]),
+        latency=tuple(latency),
+        interval_note=_interval_note(latency),
+        latency_charts=tuple(latency_charts(latency)),
+        cells=tuple(_section(evidence, cell, command) for cell in evidence.cells),
+        environments=environment_lines(evidence),
+        facts=facts(evidence.cells),
+        command=command,
+    )
+
+
+def _section(evidence: Evidence, cell: CellEvidence, command: str) -> CellSection:
+    distance, stages = distance_table(cell), stage_table(cell)
+    return CellSection(
+        cell_id=cell.cell_id,
+        is_judged=cell.pair is not None,
+        distance=distance,
+        distance_chart=distance_chart(distance),
+        step_chart=step_chart(cell),
+        stages=stages,
+        stage_chart=stage_chart(stages),
+        settings=settings_table(cell),
+        trials=trial_lines(evidence.folder, cell),
+        command=f"{command} --only {shlex.quote(cell.cell_id)}",
+    )
+
+
+def _when(started: str, finished: str) -> str:
+    start, end = (
+        moment.replace("T", " ").replace("+00:00", " UTC") for moment in (started, finished)
+    )
+    return f"Ran {start} to {end}" if end else f"Started {start}"
+
+
+def _interval_note(rows: list[LatencyRow]) -> str:
+    """Why the latency table gives no interval."""
+    counts = sorted({count for row in rows for count in row.processes if count})
+    if not counts:
+        return ""
+    few = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    noun = "process" if counts == [1] else "processes"
+    if counts[0] < MIN_PROCESSES_FOR_INTERVAL:
+        least = f"it takes at least {MIN_PROCESSES_FOR_INTERVAL} a side"
+        return f"With {few} {noun} a side there is no interval yet: {least}."
+    return f"The figures rest on {few} {noun} a side; no interval is given yet."

@@ -1,0 +1,207 @@
+"""What ran where: settings of the sides, facts, trials, environments and machine."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from harness.records import Role, TrialRow
+from reports.evidence import CellEvidence, Evidence
+from reports.sides import display_side, listed
+
+SHORT_DIGEST = 12
+"""Hex digits of a digest shown where the whole one would not fit."""
+
+_MAX_ITEMS = 6
+"""Entries of a list setting that are shown where the sides agree."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingRow:
+    """One setting in force, side by side."""
+
+    setting: str
+    values: tuple[str, ...]
+    """One per side, in the table's order."""
+    mark: str
+    """Empty, ``expected`` or ``differs``: candidate against reference."""
+    note: str
+    """Why a difference is expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingsTable:
+    """Settings of a cell's sides."""
+
+    cell_id: str
+    sides: tuple[str, ...]
+    missing: str
+    """Sides that reported no settings, in words."""
+    rows: tuple[SettingRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialLine:
+    """One process launch in the table of trials."""
+
+    trial: TrialRow
+    side: str
+    log_url: str
+    """Relative to the report's folder; empty if there is no log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """A version or identity that is kept and not compared."""
+
+    name: str
+    value: str
+    sides: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentLine:
+    """What a side ran in."""
+
+    name: str
+    description: str
+    packages: tuple[str, ...]
+    reason_no_deps: str
+    digest: str
+    code_digest: str
+
+
+def settings_table(cell: CellEvidence) -> SettingsTable:
+    """Settings of each side's first process that reported any, reference first."""
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    for trial in sorted(cell.trials, key=lambda trial: (_ORDER[trial.role], trial.process)):
+        reported = _json_object(trial.settings)
+        if reported:
+            first.setdefault((trial.role, trial.side), reported)
+    silent = {display_side(t.side) for t in cell.trials if (t.role, t.side) not in first}
+    reasons = _differences(cell)
+    names = dict.fromkeys(name for reported in first.values() for name in reported)
+    return SettingsTable(
+        cell_id=cell.cell_id,
+        sides=tuple(_headed(role, side) for role, side in first),
+        missing=listed(sorted(silent)),
+        rows=tuple(_setting_row(name, list(first.values()), reasons) for name in names),
+    )
+
+
+def trial_lines(folder: Path, cell: CellEvidence) -> tuple[TrialLine, ...]:
+    """Trials of a cell in stored order, each with the way to its log."""
+    return tuple(
+        TrialLine(trial=trial, side=display_side(trial.side), log_url=_log_url(folder, trial))
+        for trial in cell.trials
+    )
+
+
+def facts(cells: Sequence[CellEvidence]) -> tuple[Fact, ...]:
+    """Facts of every side, equal ones once."""
+    sides: dict[tuple[str, str], dict[str, None]] = {}
+    for cell in cells:
+        for trial in cell.trials:
+            for name, value in _json_object(trial.facts).items():
+                sides.setdefault((name, str(value)), {})[display_side(trial.side)] = None
+    return tuple(
+        Fact(name=name, value=value, sides=listed(list(owners)))
+        for (name, value), owners in sorted(sides.items())
+    )
+
+
+def environment_lines(evidence: Evidence) -> tuple[EnvironmentLine, ...]:
+    """Environments of the run, as ``run.json`` has them."""
+    return tuple(
+        EnvironmentLine(
+            name=display_side(name),
+            description=described["description"],
+            packages=tuple(described["packages"]),
+            reason_no_deps=described["reason_no_deps"],
+            digest=described["digest"],
+            code_digest=described["code_digest"],
+        )
+        for name, described in evidence.run["environments"].items()
+    )
+
+
+def machine_lines(evidence: Evidence) -> tuple[tuple[str, str], ...]:
+    """Fingerprint of the machine, labelled."""
+    machine: Mapping[str, Any] = evidence.run["machine"]
+    return (
+        ("GPU", ", ".join(machine["gpus"]) or "none"),
+        ("NVIDIA driver", machine["driver"] or "none"),
+        ("CPU", f"{machine['cpu']}, {machine['cores']} cores"),
+        ("Memory", f"{machine['memory_gib']} GiB"),
+        ("System", machine["system"]),
+        ("Python of the harness", machine["python"]),
+        ("fdbench", machine["fdbench"]),
+        ("Sandbox", evidence.run["sandbox"]),
+    )
+
+
+_HEADINGS = {
+    Role.REFERENCE.value: "Upstream",
+    Role.CANDIDATE.value: "FlashDreams",
+    Role.FLOOR.value: "Floor",
+}
+_ORDER = {role: number for number, role in enumerate(_HEADINGS)}
+
+
+def _headed(role: str, side: str) -> str:
+    name = display_side(side)
+    return name if name == _HEADINGS[role] else f"{_HEADINGS[role]}: {name}"
+
+
+def _setting_row(
+    name: str, reported: Sequence[dict[str, Any]], reasons: Mapping[str, str]
+) -> SettingRow:
+    is_different = name in reasons
+    return SettingRow(
+        setting=name,
+        values=tuple(
+            _shown(side[name], in_full=is_different) if name in side else "" for side in reported
+        ),
+        mark=("expected" if reasons[name] else "differs") if is_different else "",
+        note=reasons.get(name, ""),
+    )
+
+
+def _differences(cell: CellEvidence) -> dict[str, str]:
+    """Settings the matching found to differ, with the reason that expects it, or none."""
+    if cell.pair is None:
+        return {}
+    try:
+        return {
+            str(entry[0]): str(entry[3]) for entry in json.loads(cell.pair.settings_differences)
+        }
+    except (ValueError, TypeError, IndexError, KeyError):
+        return {"(unreadable list of differences)": ""}
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {"(unreadable)": text}
+    return value if isinstance(value, dict) else {"(not an object)": text}
+
+
+def _shown(value: Any, *, in_full: bool) -> str:
+    if isinstance(value, list):
+        items = [_shown(item, in_full=in_full) for item in value]
+        if len(items) > _MAX_ITEMS and not in_full:
+            items = [*items[: _MAX_ITEMS - 2], "…", items[-1]]
+            return f"[{', '.join(items)}] ({len(value)} values)"
+        return f"[{', '.join(items)}]"
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    return json.dumps(value) if value is None or isinstance(value, bool | dict) else str(value)
+
+
+def _log_url(folder: Path, trial: TrialRow) -> str:
+    if not (folder / "logs" / trial.trial_id / "log.txt").is_file():
+        return ""
+    return f"../logs/{quote(trial.trial_id, safe='')}/log.txt"

@@ -1,0 +1,41 @@
+"""How sides and devices are named and coloured in what people read."""
+
+from collections.abc import Sequence
+
+FLASHDREAMS_COLOUR = "#76B900"
+_OFFICIAL_COLOUR, _OTHER_COLOUR = "#3b82f6", "#f59e0b"
+"""The two baseline colours of the charts that FlashDreams publishes."""
+
+_NAMES = {
+    "flashdreams": "FlashDreams",
+    "official": "Official runner",
+    "fastvideo": "FastVideo runner",
+    "lightx2v": "LightX2V runner",
+    "diffusers": "diffusers",
+}
+
+
+def display_side(side: str) -> str:
+    """A side as readers know it, its overrides kept."""
+    environment, brace, overrides = side.partition("{")
+    return _NAMES.get(environment, environment) + brace + overrides
+
+
+def side_colour(side: str) -> str:
+    """Colour of a side in every chart; green means FlashDreams and nothing else."""
+    environment = side.partition("{")[0]
+    if environment == "flashdreams":
+        return FLASHDREAMS_COLOUR
+    return _OFFICIAL_COLOUR if environment == "official" else _OTHER_COLOUR
+
+
+def display_device(device: str) -> str:
+    """A device key as the seed prints it."""
+    return device.upper()
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words joined as in a sentence."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,80 @@
+"""Where the time of an AR step goes: median time of each stage on each side."""
+
+from dataclasses import dataclass
+from statistics import median
+
+from harness.records import Role, StepRow
+from harness.stats import WARMUP_AR_STEPS
+from reports.evidence import CellEvidence
+from reports.latency import COMPARED_STAGE, is_streaming
+from reports.sides import display_side
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRow:
+    """One stage of a cell."""
+
+    stage: str
+    upstream_ms: float | None
+    """None where the side has no such stage."""
+    flashdreams_ms: float | None
+    compared: str
+    """Whether the two times are held against each other, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTable:
+    """The stage breakdown of a cell."""
+
+    cell_id: str
+    upstream: str
+    flashdreams: str
+    window: str
+    """AR steps the medians are over."""
+    rows: tuple[StageRow, ...]
+
+
+def stage_table(cell: CellEvidence) -> StageTable:
+    """Median stage times of both sides; without rows where no step was timed."""
+    late = any(step.ar >= WARMUP_AR_STEPS for step in cell.steps)
+    first_ar = WARMUP_AR_STEPS if late else 0
+    upstream, flashdreams = (
+        _medians(cell.processes(role), first_ar) for role in (Role.REFERENCE, Role.CANDIDATE)
+    )
+    names = dict.fromkeys([*flashdreams, *upstream])
+    return StageTable(
+        cell_id=cell.cell_id,
+        upstream=display_side(cell.reference),
+        flashdreams=display_side(cell.candidate),
+        window=f"AR {WARMUP_AR_STEPS} onward" if late else "every AR step, the first included",
+        rows=tuple(
+            StageRow(
+                stage=name,
+                upstream_ms=upstream.get(name),
+                flashdreams_ms=flashdreams.get(name),
+                compared=_compared(cell, name, is_on_both=name in upstream and name in flashdreams),
+            )
+            for name in names
+        ),
+    )
+
+
+def _medians(processes: list[list[StepRow]], first_ar: int) -> dict[str, float]:
+    """Median over processes of each process's median, per stage in the order they ran."""
+    each: dict[str, list[float]] = {}
+    for steps in processes:
+        times: dict[str, list[float]] = {}
+        for step in steps:
+            for stage, ms in step.stages_ms.items() if step.ar >= first_ar else ():
+                times.setdefault(stage, []).append(ms)
+        for stage, values in times.items():
+            each.setdefault(stage, []).append(median(values))
+    return {stage: median(values) for stage, values in each.items()}
+
+
+def _compared(cell: CellEvidence, stage: str, *, is_on_both: bool) -> str:
+    if not is_on_both:
+        return "no, one side only"
+    if stage != COMPARED_STAGE:
+        return "no, shown only"
+    return "yes" if is_streaming(cell) else "by denoising step"

@@ -1,0 +1,104 @@
+"""A matplotlib figure as SVG that lives inside a page: its text, ink and fonts are the page's."""
+
+import html
+import io
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, MUTED, RULE = "#010101", "#020202", "#030303"
+"""Stand-ins in a drawing for the page's colours, which change with its scheme."""
+
+_PAGE_COLOURS = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
+_POINTS_PER_INCH = 72
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a side's name may hold a dollar sign
+    "font.family": "sans-serif",
+    "font.size": 12,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 11,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": RULE,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 11,
+    "legend.handlelength": 1.2,
+    "legend.borderaxespad": 0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """One chart and what it says."""
+
+    title: str
+    """Heading, and what a screen reader says."""
+    caption: str
+    svg: str
+    """Markup, safe to put into a page."""
+
+
+def draw(label: str, size_pt: tuple[float, float], paint: Callable[[Axes], None]) -> str:
+    """Paint axes and return ``<svg>`` markup; the same calls give the same bytes.
+
+    Args:
+        label: What a screen reader says; also makes the drawing's ids its own.
+        size_pt: Width and height in points of the viewBox.
+        paint: Draws; a legend is made of the labels it gives.
+    """
+    style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": label}
+    with mpl.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        figure = Figure(
+            figsize=(size_pt[0] / _POINTS_PER_INCH, size_pt[1] / _POINTS_PER_INCH),
+            layout="constrained",
+        )
+        axes = figure.subplots()
+        paint(axes)
+        handles, labels = axes.get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, labels, loc="outside upper left", ncols=min(len(handles), 4))
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True)
+    return _adopt(text.getvalue(), label)
+
+
+def _adopt(document: str, label: str) -> str:
+    """Take what belongs to a file out of an SVG document and put in what belongs to a page."""
+    text = document[document.index("<svg") :]
+    # the metadata holds the time of drawing
+    text = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", text, flags=re.DOTALL)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
+    used = set(re.findall(r"#([\w.-]+)[\")]", text))
+    text = re.sub(
+        r' id="([^"]*)"', lambda found: found.group(0) if found.group(1) in used else "", text
+    )
+    for stand_in, colour in _PAGE_COLOURS.items():
+        text = text.replace(stand_in, colour)
+    spoken = html.escape(label)
+    _, size = text.split("viewBox", maxsplit=1)
+    return f'<svg role="img" aria-label="{spoken}" viewBox{size}'.replace(
+        ">", f"><title>{spoken}</title>", 1
+    )

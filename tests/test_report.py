@@ -1,0 +1,467 @@
+"""The report shows what a run left, says what is missing, and makes no number of its own."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from harness import store
+from harness.errors import ExitCode, IntegrityFault, UsageFault
+from harness.records import PairRow, ParityRow, Phase, Role, StepRow, TrialRow, Verdict
+from reports.latency import latency_rows
+from reports.render import render_run
+
+RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
+CELL = f"{RECIPE}/h100/official"
+UPSTREAM_MS, FLASHDREAMS_MS, FLOOR = 432.0, 344.0, 0.01
+"""The seed's example: 432 ms against 344 ms is +26%."""
+
+NASTY = "<script>alert(1)</script> | `tick`\nnext [x](http://evil.example) *bold* $x$"
+
+
+def run_json(**changes) -> dict:
+    """``run.json`` of a full-size run with real weights on an H100."""
+    machine = {"cpu": "EPYC", "cores": 2, "memory_gib": 23.5, "system": "Linux", "python": "3.11"}
+    run = {
+        "suite": "per-step",
+        "description": "One recipe",
+        "device": "h100",
+        "size": "full",
+        "weights": "real",
+        "started": "2026-11-23T15:17:52+00:00",
+        "finished": "2026-11-23T15:19:05+00:00",
+        "machine": machine | {"fdbench": "0.1.0", "gpus": ["NVIDIA H100"], "driver": "580"},
+        "cells": [CELL],
+        "unsupported": [],
+        "environments": {
+            "flashdreams": {
+                "description": "FlashDreams",
+                "packages": ["torch==2.13.0"],
+                "reason_no_deps": "",
+                "digest": "e1" * 32,
+                "code_digest": "5b" * 32,
+            }
+        },
+        "sandbox": "process",
+        "state": "finished",
+    }
+    return run | changes
+
+
+def pair_row(**changes) -> PairRow:
+    """The verdict of a cell that passes."""
+    row = PairRow(
+        cell_id=CELL,
+        recipe=RECIPE,
+        device="h100",
+        baseline="official",
+        candidate="flashdreams",
+        reference="official",
+        floor="official against official{dtype=float16}",
+        limit=2.0,
+        limit_origin="twice the bfloat16 error",
+        verdict=Verdict.PASS,
+        exit_code=ExitCode.PASS,
+        reason="every AR step within 2x its floor; worst 1.20x",
+        settings_differences="[]",
+    )
+    return replace(row, **changes)
+
+
+def trial_row(role: Role, side: str, process: int = 0, **changes) -> TrialRow:
+    """A completed trial."""
+    row = TrialRow(
+        trial_id=f"{CELL.replace('/', '.')}.{role}.{side}.{process}",
+        cell_id=CELL,
+        role=role,
+        side=side,
+        process=process,
+        outcome="completed",
+        reason="",
+        invalid="",
+        exit_status=0,
+        wall_s=61.5,
+        ar_steps=4,
+        environment_digest="e1" * 32,
+        code_digest="5b" * 32,
+        log_sha256="ab" * 32,
+        settings=json.dumps({"dtype": "bfloat16", "seed": 42, "sigmas": [1.0, 0.5]}),
+        facts=json.dumps({side: "0.1.0"}),
+    )
+    return replace(row, **changes)
+
+
+def step_row(trial: TrialRow, ar: int, diffuse_ms: float) -> StepRow:
+    """One AR step of a trial; the window is full from AR 2 on."""
+    decode = {"decode": 6.65} if trial.role == Role.CANDIDATE else {}
+    return StepRow(
+        ar=ar,
+        rank=0,
+        stages_ms={"diffuse": diffuse_ms, **decode},
+        total_wo_finalize_ms=diffuse_ms,
+        total_ms=diffuse_ms,
+        memory_peak_gib=None,
+        byte_start=0,
+        byte_end=10,
+        trial_id=trial.trial_id,
+        cell_id=CELL,
+        role=trial.role,
+        side=trial.side,
+        process=trial.process,
+        phase=Phase.FILLING if ar < 2 else Phase.STEADY,
+        denoise_ms=(diffuse_ms / 2, diffuse_ms / 2),
+    )
+
+
+def parity_row(comparison: str, ar: int, relative_l2: float, process: int = 0) -> ParityRow:
+    """Distance at one AR step."""
+    return ParityRow(
+        cell_id=CELL,
+        comparison=comparison,
+        candidate_trial=f"candidate.{process}",
+        reference_trial="reference.0",
+        ar=ar,
+        relative_l2=relative_l2,
+        max_abs=0.05,
+        cosine=0.9999,
+        reference_std=1.28,
+        candidate_std=1.27,
+    )
+
+
+def parity_rows(errors: list[float]) -> list[ParityRow]:
+    """Floor and error of AR steps 0, 1, ... for one candidate process."""
+    pairs = [parity_row("pair", ar, error) for ar, error in enumerate(errors)]
+    return pairs + [parity_row("floor", ar, FLOOR) for ar in range(len(errors))]
+
+
+TRIALS = (trial_row(Role.REFERENCE, "official"), trial_row(Role.CANDIDATE, "flashdreams"))
+
+
+def make_run(
+    folder: Path, *, run=None, pair=None, trials=TRIALS, parity=(), steps=None
+) -> store.Store:
+    """A stored run; ``steps`` default to four AR steps for each trial."""
+    made = store.create(folder)
+    made.write_run(run or run_json())
+    if pair is not None:
+        made.write_rows([pair], PairRow)
+    if trials:
+        made.write_rows(trials, TrialRow)
+    times = {Role.REFERENCE: UPSTREAM_MS, Role.CANDIDATE: FLASHDREAMS_MS}
+    for trial in trials:
+        rows = [step_row(trial, ar, times[trial.role]) for ar in range(4)]
+        made.write_rows(rows if steps is None else steps, StepRow, part=trial.trial_id)
+    if parity:
+        made.write_rows(parity, ParityRow)
+    return made
+
+
+def passing_run(folder: Path, **changes) -> store.Store:
+    """A run whose only cell passes."""
+    return make_run(folder, pair=pair_row(), parity=parity_rows([0.012] * 4), **changes)
+
+
+def rendered(made: store.Store) -> tuple[str, str]:
+    """HTML and Markdown of a run."""
+    page = render_run(made.folder)
+    return page.read_text("utf-8"), page.with_name("report.md").read_text("utf-8")
+
+
+def words(page: str) -> str:
+    """The page's text as a reader sees it, drawings left out."""
+    without = re.sub(r"<style>.*?</style>|<svg.*?</svg>|<[^>]+>", " ", page, flags=re.DOTALL)
+    return " ".join(unescape(without).split())
+
+
+def test_passing_run_answers_first_and_shows_the_seed_row(tmp_path):
+    """The answer, the seed's latency row and the parity ratios are all on the page."""
+    html, markdown = rendered(passing_run(tmp_path / "run"))
+
+    text = words(html)
+    assert f"{RECIPE} makes the same output as its baseline, within 2x the noise floor." in text
+    assert "432 344 +26% Official runner diffuse, median from AR 2 AR 2–3 1 / 1" in text
+    assert "Speedup = (upstream − FlashDreams) ÷ FlashDreams" in text
+    assert "1 process a side there is no interval yet" in text
+    assert "1.20e-02 1.00e-02 1.20x 2.00x" in text
+    assert "fdbench run --suite per-step --gpu h100" in text
+    assert f"| {RECIPE} | H100 | 432 | 344 | +26% | Official runner |" in markdown
+    assert html.count('<svg role="img"') == 4
+
+
+def test_failed_parity_names_the_step_and_withholds_the_speedup(tmp_path):
+    """A speed-up between different outputs is no speed-up; the times themselves stay."""
+    pair = pair_row(verdict=Verdict.FAIL, exit_code=ExitCode.PARITY, reason="outputs differ")
+    made = make_run(tmp_path / "run", pair=pair, parity=parity_rows([0.012, 0.12, 0.12, 0.12]))
+
+    text = words(rendered(made)[0])
+    assert "FlashDreams' output differs from its baseline's in the only comparison." in text
+    assert "12.00x at AR 1" in text
+    assert "outside" in text
+    assert "432 344 – outputs differ" in text
+    assert "+26%" not in text
+    assert all(row.speedup_percent is None for row in latency_rows(made))
+
+
+def test_worst_candidate_process_is_shown(tmp_path):
+    """A second process that is worse is not averaged away or hidden by the first."""
+    parity = [parity_row("pair", 0, error, process) for process, error in enumerate([0.011, 0.019])]
+    made = make_run(
+        tmp_path / "run", pair=pair_row(), parity=[*parity, parity_row("floor", 0, FLOOR)]
+    )
+
+    text = words(rendered(made)[0])
+    assert "2 candidate processes" in text
+    assert "1.90e-02 1.00e-02 1.90x" in text
+    assert "1.10e-02" not in text
+
+
+def test_mismatched_settings_are_marked_and_expected_ones_explained(tmp_path):
+    """An unexpected difference is marked, an expected one carries its reason."""
+    other = json.dumps({"dtype": "float16", "seed": 42, "sigmas": [1.0, 0.25]})
+    listed = [
+        ["dtype", "float16", "bfloat16", ""],
+        ["sigmas", "(1.0, 0.25)", "(1.0, 0.5)", "upstream rounds"],
+    ]
+    pair = pair_row(
+        verdict=Verdict.INCOMPLETE,
+        exit_code=ExitCode.INCOMPLETE,
+        reason="settings differ, so nothing was compared: dtype: float16 against bfloat16",
+        settings_differences=json.dumps(listed),
+    )
+    trials = (TRIALS[0], replace(TRIALS[1], settings=other))
+
+    text = words(rendered(make_run(tmp_path / "run", pair=pair, trials=trials))[0])
+    assert "Not proven: the only comparison came to no verdict." in text
+    assert "3 settings, 2 on which upstream and FlashDreams differ" in text
+    assert "dtype bfloat16 float16 differs" in text
+    assert "differ as expected: upstream rounds" in text
+    assert f"No output of {CELL} was compared." in text
+    assert "+26%" not in text
+
+
+def test_interrupted_run_without_trials_shows_no_number(tmp_path):
+    """Nothing was measured, so every planned cell is incomplete and no figure appears."""
+    run = run_json(state="interrupted", unsupported=[["big/h100/official", "needs 4 GPUs"]])
+    html, markdown = rendered(make_run(tmp_path / "run", run=run, trials=()))
+
+    text = words(html)
+    assert "This run was interrupted." in text
+    assert "pass 0 fail 0 incomplete 1 of 1 planned" in text
+    assert "no trial was run" in text
+    assert "no AR step was timed 0 / 0" in text
+    assert "big/h100/official : needs 4 GPUs" in text
+    assert '<svg role="img"' not in html
+    assert not re.search(r"\d (ms|x)\b|[+-]\d+%", text)
+    assert "no trial was run" in markdown
+
+
+def test_nan_parity_is_shown_as_nan_and_is_the_worst(tmp_path):
+    """NaN is neither hidden nor outdone by a finite ratio."""
+    pair = pair_row(verdict=Verdict.FAIL, exit_code=ExitCode.PARITY, reason="NaN")
+    errors = [0.012, 0.5, float("nan"), 0.012]
+    html, markdown = rendered(make_run(tmp_path / "run", pair=pair, parity=parity_rows(errors)))
+
+    assert "NaN at AR 2" in words(html)
+    assert re.search(r"\| 2 \| NaN \| 1\.00e-02 \| NaN \|.* outside \|", markdown)
+
+
+def test_unjudged_cell_shows_its_trials_and_no_speedup(tmp_path):
+    """A run that died between trials and verdict is told as such."""
+    text = words(rendered(make_run(tmp_path / "run", run=run_json(state="running")))[0])
+
+    assert "had not ended when this page was made" in text
+    assert "the run ended before the cell was judged; trials run: 2" in text
+    assert "432 344 – no verdict" in text
+
+
+def test_steady_figure_covers_only_steps_that_are_steady_on_both_sides(tmp_path):
+    """A graph capture on one side takes that AR step out of both sides' medians."""
+    capture = [replace(step_row(TRIALS[1], 2, 900.0), phase=Phase.CAPTURE)]
+    capture += [step_row(TRIALS[1], ar, FLASHDREAMS_MS) for ar in (3, 4)]
+    other = [step_row(TRIALS[0], ar, ms) for ar, ms in ((2, 999.0), (3, 432.0), (4, 432.0))]
+    made = make_run(tmp_path / "run", pair=pair_row(), steps=())
+    made.write_rows(other, StepRow, part=TRIALS[0].trial_id)
+    made.write_rows(capture, StepRow, part=TRIALS[1].trial_id)
+
+    steady = latency_rows(made)[1]
+    assert steady.window == "AR 3–4"
+    assert (steady.upstream_ms, steady.flashdreams_ms) == (UPSTREAM_MS, FLASHDREAMS_MS)
+
+
+def test_times_of_failed_and_invalid_trials_are_left_out(tmp_path):
+    """A trial that crashed, or whose evidence contradicts itself, gives no figure."""
+    trials = (
+        replace(TRIALS[0], outcome="oom", reason="out of memory at AR 3"),
+        replace(TRIALS[1], invalid="AR 2 is in the log and not in the events"),
+    )
+    pair = pair_row(
+        verdict=Verdict.INCOMPLETE, exit_code=ExitCode.INTEGRITY, reason="contradiction"
+    )
+    made = make_run(tmp_path / "run", pair=pair, trials=trials)
+
+    text = words(rendered(made)[0])
+    assert "Evidence of the only comparison contradicts itself" in text
+    assert "out of memory at AR 3" in text
+    assert "invalid: AR 2 is in the log" in text
+    assert latency_rows(made)[0].processes == (0, 0)
+    assert "432" not in text
+
+
+def test_altered_file_is_told_before_any_verdict(tmp_path):
+    """A page made from altered files does not say pass without saying so."""
+    made = passing_run(tmp_path / "run")
+    (made.folder / "trials.parquet").write_bytes(b"not parquet")
+
+    text = words(rendered(made)[0])
+    assert "missing, altered or unreadable: nothing may be concluded" in text
+    assert "trials.parquet was altered after the run" in text
+    assert "not a readable Parquet file" in text
+    assert "makes the same output" not in text
+
+
+def test_text_from_logs_and_sides_is_escaped(tmp_path):
+    """Markup in a reason, a side, a setting or a fact stays text in both formats."""
+    side = f"official{{note={NASTY}}}"
+    trials = (
+        replace(
+            TRIALS[0],
+            side=side,
+            reason=NASTY,
+            settings=json.dumps({NASTY: NASTY}),
+            facts=json.dumps({NASTY: NASTY}),
+        ),
+        replace(TRIALS[1], settings="[1]", facts="{broken"),
+    )
+    pair = pair_row(
+        reason=NASTY, limit_origin=NASTY, reference=side, settings_differences="{broken"
+    )
+    run = run_json(description=NASTY, suite=NASTY, state=NASTY)
+    made = make_run(
+        tmp_path / "run", run=run, pair=pair, trials=trials, parity=parity_rows([0.012] * 4)
+    )
+
+    html, markdown = rendered(made)
+    assert "<script" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; | `tick`" in html
+    assert "<script" not in markdown.split("```")[0]
+    assert r"&lt;script&gt;alert(1)&lt;/script&gt; \| \`tick\` next \[x\](http" in markdown
+    assert "](http" not in markdown.split("```")[0].replace(r"\](http", "")
+
+
+def test_markdown_tables_have_no_empty_cell_and_equal_columns(tmp_path):
+    """An empty or extra cell would shift a column under another heading."""
+    pair = pair_row(reason=f"a | b {NASTY}", limit_origin="")
+    made = make_run(tmp_path / "run", pair=pair, parity=[parity_row("pair", 0, 0.012)])
+
+    tables = re.findall(r"(?:^\|.*\n)+", rendered(made)[1], flags=re.MULTILINE)
+    assert len(tables) == 5
+    for table in tables:
+        rows = [re.split(r"(?<!\\)\|", line.strip("|")) for line in table.splitlines()]
+        assert {len(row) for row in rows} == {len(rows[0])}
+        assert all(cell.strip() for row in rows for cell in row)
+
+
+@pytest.mark.parametrize(
+    ("changes", "notice"),
+    [
+        pytest.param({}, "", id="real"),
+        pytest.param(
+            {"weights": "synthetic"}, "Synthetic weights: seeded values", id="synthetic on a GPU"
+        ),
+        pytest.param(
+            {"weights": "synthetic", "size": "tiny", "device": "cpu"},
+            "Synthetic weights, tiny models and a CPU: these times mean nothing.",
+            id="first light",
+        ),
+    ],
+)
+def test_notice_says_only_what_is_true_of_the_run(tmp_path, changes, notice):
+    """The caveat follows size, weights and device, and is absent where there is none."""
+    text = words(rendered(passing_run(tmp_path / "run", run=run_json(**changes)))[0])
+
+    assert notice in text
+    assert ("Synthetic weights" in text) == bool(notice)
+    assert ("times mean nothing" in text) == ("CPU" in notice)
+
+
+def test_second_render_gives_the_same_bytes(tmp_path):
+    """Neither the time of rendering nor the order of a set gets into the files."""
+    made = passing_run(tmp_path / "run")
+    first = rendered(made)
+    call = "import sys, pathlib, reports.render as r; r.render_run(pathlib.Path(sys.argv[1]))"
+    for seed in ("1", "2"):
+        subprocess.run(
+            [sys.executable, "-c", call, str(made.folder)],
+            check=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parent.parent,
+        )
+        report = made.folder / "report"
+        again = tuple((report / name).read_text("utf-8") for name in ("index.html", "report.md"))
+        assert again == first
+
+
+def test_page_loads_nothing_and_links_to_logs_that_exist(tmp_path):
+    """Every address is relative or on the page; a log that is missing is not linked."""
+    made = passing_run(tmp_path / "run")
+    log = made.folder / "logs" / TRIALS[0].trial_id / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("AR 0\n")
+
+    html, _ = rendered(made)
+    addresses = re.findall(r'(?:src|href)\s*=\s*"([^"]*)"', html)
+    assert f"../logs/{TRIALS[0].trial_id}/log.txt" in addresses
+    assert all(address.startswith(("#", "../")) for address in addresses)
+    assert not re.search(r"<script|@import|url\((?!#)", html)
+    assert "its log is not here" in html
+
+
+def test_folder_without_a_run_and_broken_run_file_are_refused(tmp_path):
+    """The two things that leave nothing to show are named, not traced back."""
+    with pytest.raises(UsageFault, match="not a run"):
+        render_run(tmp_path)
+    (tmp_path / store.RUN_FILE).write_text("{", encoding="utf-8")
+    with pytest.raises(IntegrityFault, match="not JSON"):
+        render_run(tmp_path)
+    (tmp_path / store.RUN_FILE).write_text('{"suite": "smoke"}', encoding="utf-8")
+    with pytest.raises(IntegrityFault, match="has no description"):
+        render_run(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to open the page with")
+@pytest.mark.parametrize("width", [420, 1280])
+def test_page_opens_in_a_browser_without_overflow_or_error(tmp_path, width):
+    """A real browser shows the latency table, within the window, with nothing on its console."""
+    made = make_run(
+        tmp_path / "run", pair=pair_row(reason="x" * 300), parity=parity_rows([0.012] * 4)
+    )
+    page_path, said, asked = render_run(made.folder), [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(page_path.as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+        overflow_px = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        table = page.locator("#latency table")
+        is_shown, cells = table.is_visible(), table.inner_text()
+        browser.close()
+
+    assert said == []
+    assert asked == [page_path.as_uri()]
+    assert overflow_px <= 0
+    assert is_shown
+    assert "+26%" in cells
