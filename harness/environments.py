@@ -104,7 +104,7 @@ def build(
     environments = load_environments(folder)
     declared = environments[pick("env", name, environments)]
     digest = _digest(declared)
-    target = _folder(name, digest)
+    target = folder_of(name, declared)
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
         if not (target / _MARKER).exists():
@@ -123,9 +123,14 @@ def build(
     )
 
 
+def folder_of(name: str, declared: Environment) -> Path:
+    """Where the environment stands, or would stand, as it is declared now."""
+    return cache_dir() / "envs" / f"{name}-{_digest(declared)[:12]}"
+
+
 def is_built(name: str, declared: Environment) -> bool:
     """Whether the environment stands on disk as it is declared now."""
-    return (_folder(name, _digest(declared)) / _MARKER).exists()
+    return (folder_of(name, declared) / _MARKER).exists()
 
 
 def installed(name: str) -> list[tuple[str, Path, int]]:
@@ -145,10 +150,6 @@ def remove(name: str) -> list[Path]:
         shutil.rmtree(folder)
         Path(f"{folder}.lock").unlink(missing_ok=True)
     return folders
-
-
-def _folder(name: str, digest: str) -> Path:
-    return cache_dir() / "envs" / f"{name}-{digest[:12]}"
 
 
 def _digest(declared: Environment) -> str:

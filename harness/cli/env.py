@@ -34,10 +34,12 @@ def list_command() -> None:
     """
     for name, declared in load_environments().items():
         built = environments.installed(name)
+        current = environments.folder_of(name, declared)
         click.echo(f"{name}: {declared.description}")
         for digest, folder, size in built:
-            click.echo(f"  {digest[:12]}  {size / 2**20:.0f} MiB  {folder}")
-        if not built:
+            old = "" if folder == current else "  (of an earlier declaration; fdbench env rm)"
+            click.echo(f"  {digest[:12]}  {size / 2**20:.0f} MiB  {folder}{old}")
+        if current not in [folder for _, folder, _ in built]:
             click.echo(f"  not built; fdbench env build {name}")
 
 

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import click
 
-from reports.render import render_run
-
 
 @click.command("report")
 @click.argument("run", type=click.Path(path_type=Path))
@@ -15,4 +13,6 @@ def report_command(run: Path) -> None:
     \b
     Example: fdbench report runs/smoke-cpu-20261123-101500
     """
+    from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
+
     click.echo(f"report: {render_run(run)}")

@@ -10,7 +10,6 @@ from harness.cli.progress import pick_watcher
 from harness.cli.summary import print_summary
 from harness.environments import ENVIRONMENTS_DIR
 from harness.launch import Limits
-from reports.render import render_run
 
 
 @click.command("run")
@@ -63,6 +62,8 @@ def run_command(
     )
     with pick_watcher() as watcher:
         code = workflow.run_suite(request, watcher, Limits(stall_s=stall_after))
+    from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
+
     page = render_run(request.out)
     print_summary(request.out, code)
     click.echo(f"report: {page}")

@@ -47,7 +47,7 @@ def print_summary(folder: Path, code: ExitCode) -> None:
             row.figure,
             format_ms(row.upstream_ms),
             format_ms(row.flashdreams_ms),
-            format_percent(row.speedup_percent),
+            row.withheld or format_percent(row.speedup_percent),
         )
         for row in latency_rows(run)
     ]
