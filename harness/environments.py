@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from runners.protocol.wire import sha256_file
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 ENVIRONMENTS_DIR = PROJECT_DIR / "upstream_envs"
 _MARKER = "fdbench-built.json"
+_DIGEST_GLOB = 12 * "[0-9a-f]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ def is_built(name: str, declared: Environment) -> bool:
 def installed(name: str) -> list[tuple[str, Path, int]]:
     """Digest, folder and size in bytes of every built environment of that name."""
     found = []
-    for marker in sorted((cache_dir() / "envs").glob(f"{name}-*/{_MARKER}")):
+    for marker in sorted((cache_dir() / "envs").glob(f"{name}-{_DIGEST_GLOB}/{_MARKER}")):
         digest = json.loads(marker.read_text())["digest"]
         size = sum(path.lstat().st_size for path in marker.parent.rglob("*") if path.is_file())
         found.append((digest, marker.parent, size))
@@ -145,7 +146,9 @@ def installed(name: str) -> list[tuple[str, Path, int]]:
 
 def remove(name: str) -> list[Path]:
     """Delete every built environment of that name, half-made ones too."""
-    folders = [path for path in (cache_dir() / "envs").glob(f"{name}-*") if path.is_dir()]
+    folders = [
+        path for path in (cache_dir() / "envs").glob(f"{name}-{_DIGEST_GLOB}") if path.is_dir()
+    ]
     for folder in folders:
         shutil.rmtree(folder)
         Path(f"{folder}.lock").unlink(missing_ok=True)
@@ -197,16 +200,22 @@ def _stage_code(environment_dir: Path) -> tuple[str, Path]:
     content = {name: sha256_file(path) for name, path in sorted(files.items())}
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     target = cache_dir() / "code" / digest[:16]
-    if not target.exists():
-        beside = target.with_name(f"{target.name}.{os.getpid()}")
-        for name, path in files.items():
-            (beside / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, beside / name)
-        try:
-            beside.rename(target)
-        except OSError:  # another process staged the same bytes first
-            shutil.rmtree(beside)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache_dir() / "code.lock"):
+        if not _holds(target, content):
+            shutil.rmtree(target, ignore_errors=True)
+            for name, path in files.items():
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target / name)
     return digest, target
+
+
+def _holds(folder: Path, content: Mapping[str, str]) -> bool:
+    """Whether a folder has these files with these digests: it may be half made, or edited."""
+    return all(
+        (folder / name).is_file() and sha256_file(folder / name) == digest
+        for name, digest in content.items()
+    )
 
 
 def _code_files(environment_dir: Path) -> Iterator[tuple[str, Path]]:

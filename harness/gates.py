@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from harness.errors import ExitCode
 from harness.matching import Difference, describe
 from harness.parity import within
-from harness.records import Outcome, ParityRow, PlannedCell, TrialRow, Verdict
+from harness.records import Outcome, ParityRow, PlannedCell, Role, TrialRow, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,13 @@ def _parity(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
     floors = {row.ar: row.relative_l2 for row in parity if row.comparison == "floor"}
     compared = [row for row in parity if row.comparison == "pair"]
     for row in sorted(compared, key=lambda row: row.ar):
-        floor = floors.get(row.ar, float("nan"))
+        floor = floors.get(row.ar)
+        if floor is None:
+            return Judgement(
+                verdict=Verdict.INCOMPLETE,
+                code=ExitCode.INCOMPLETE,
+                reason=f"AR {row.ar} has no floor to be judged by",
+            )
         if not within(row.relative_l2, floor, cell.limit):
             return Judgement(
                 verdict=Verdict.FAIL,
@@ -98,14 +104,21 @@ def _parity(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
                     f"{floor:.2e} (limit {cell.limit:g}x)"
                 ),
             )
-    missing = set(range(cell.trials[0].job.ar_steps)) - {row.ar for row in compared}
-    if missing:
-        return Judgement(
-            verdict=Verdict.INCOMPLETE,
-            code=ExitCode.INCOMPLETE,
-            reason=f"AR {min(missing)} was not compared",
-        )
-    return None
+    planned = {
+        (ar, trial.trial_id)
+        for trial in cell.trials
+        if trial.role == Role.CANDIDATE
+        for ar in range(trial.job.ar_steps)
+    }
+    missing = planned - {(row.ar, row.candidate_trial) for row in compared}
+    if not missing:
+        return None
+    ar, trial_id = min(missing)
+    return Judgement(
+        verdict=Verdict.INCOMPLETE,
+        code=ExitCode.INCOMPLETE,
+        reason=f"AR {ar} of {trial_id} was not compared",
+    )
 
 
 def _ratios(parity: Sequence[ParityRow]) -> list[float]:

@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from harness.environments import BuiltEnvironment, cache_dir
 from harness.errors import EnvironmentFault
+from harness.plan import draws_per_step
 from harness.records import PlannedTrial
 from runners.protocol.wire import Artifact, Job, PrepareRequest, sha256_file, write_json
 
@@ -35,7 +36,7 @@ def prepare(trial: PlannedTrial, weights_seed: int, environment: BuiltEnvironmen
 def _request(job: Job, weights_seed: int, code_digest: str) -> PrepareRequest:
     """What to make and where; each path is named by everything its bytes depend on."""
     latent_shape = (job.len_t, job.network.in_dim, job.latent_height, job.latent_width)
-    draws = job.denoising_steps if job.solver == "self_forcing" else 1
+    draws = draws_per_step(job)
     network = asdict(job.network)
     return PrepareRequest(
         network=job.network,

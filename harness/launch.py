@@ -3,7 +3,8 @@
 import json
 import re
 import secrets
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +12,7 @@ from typing import Protocol
 from harness.environments import BuiltEnvironment
 from harness.errors import IntegrityFault
 from harness.logs import PARSERS
-from harness.plan import phase_of
+from harness.plan import draws_per_step, phase_of
 from harness.records import LogStep, Outcome, PlannedTrial, StepRow, TrialRow
 from harness.sandboxes.process import ProcessSandbox
 from runners.protocol import wire
@@ -21,6 +22,8 @@ _POLL_S = 0.2
 _TIME_TOLERANCE = 0.005
 """Relative difference allowed between a stage time in the log and in the events."""
 _TIME_TOLERANCE_MS = 0.05
+_MAX_REASON = 300
+"""Characters of a log line that a reason quotes."""
 _OOM_SIGNS = (b"OutOfMemoryError", b"CUDA out of memory", b"Cannot allocate memory")
 
 
@@ -69,18 +72,24 @@ def launch(
         KeyboardInterrupt: The user stopped it; its process group is gone when this is raised.
     """
     job = replace(trial.job, nonce=secrets.token_hex(16))
+    work = work.resolve()
     work.mkdir(parents=True)
     wire.write_json(work / wire.JOB_FILE, job)
     command = environment.command(job.slug, work / wire.JOB_FILE)
-    sandbox = ProcessSandbox(command, environment.variables(), work)
     watcher.trial_started(trial)
+    started_s = time.monotonic()
     try:
-        status, timed_out = _watch(sandbox, trial, job, work, watcher, limits)
-    finally:
-        sandbox.stop()
-    outcome, reason = _classify(status, timed_out, work / LOG_FILE)
+        sandbox = ProcessSandbox(command, environment.variables(), work)
+    except OSError as error:
+        status, outcome, reason = -1, Outcome.FAILED, f"cannot be started: {error}"
+    else:
+        try:
+            status, timed_out = _watch(sandbox, trial, job, work, watcher, limits)
+        finally:
+            sandbox.stop()
+        outcome, reason = _classify(status, timed_out, work / LOG_FILE)
     result = _collect(trial, job, environment, work, outcome, reason)
-    row = replace(result.row, exit_status=status, wall_s=sandbox.wall_s)
+    row = replace(result.row, exit_status=status, wall_s=time.monotonic() - started_s)
     watcher.trial_ended(trial, row)
     return replace(result, row=row)
 
@@ -123,12 +132,12 @@ def _classify(status: int, timed_out: str, log: Path) -> tuple[Outcome, str]:
         return Outcome.TIMED_OUT, timed_out
     if status == 0:
         return Outcome.COMPLETED, ""
-    tail = log.read_bytes()[-65536:]
+    tail = log.read_bytes()[-65536:] if log.is_file() else b""
     # The last line with words in it: some programs draw a box around their message.
     lines = [
         line for line in tail.decode("utf-8", "replace").splitlines() if re.search(r"\w", line)
     ]
-    last = lines[-1].strip("│ ") if lines else "no output"
+    last = lines[-1].strip("│ ")[-_MAX_REASON:] if lines else "no output"
     if any(sign in tail for sign in _OOM_SIGNS):
         return Outcome.OOM, last
     if status < 0:
@@ -176,7 +185,7 @@ def _collect(
         ar_steps=len(step_events),
         environment_digest=environment.digest,
         code_digest=environment.code_digest,
-        log_sha256=wire.sha256_file(work / LOG_FILE),
+        log_sha256=wire.sha256_file(work / LOG_FILE) if (work / LOG_FILE).is_file() else "",
         settings=wire.to_json(settings) if settings else "",
         facts=json.dumps(facts),
     )
@@ -187,11 +196,18 @@ def _collect(
 def _check_length(
     job: wire.Job, settings: wire.Settings | None, events: list[wire.StepEvent | wire.EndEvent]
 ) -> tuple[Outcome, str]:
-    """A process that exits 0 has completed only if it did all of its job."""
+    """A process that exits 0 has completed only if it did all of its job.
+
+    Raises:
+        IntegrityFault: It claims more steps than it can have run.
+    """
     if settings is None:
         return Outcome.FAILED, "exited without writing its settings"
     indices = [event.ar for event in events if isinstance(event, wire.StepEvent)]
     missing = sorted(set(range(job.ar_steps)) - set(indices))
+    surplus = [ar for n, ar in enumerate(indices) if ar >= job.ar_steps or ar in indices[:n]]
+    if surplus:
+        raise IntegrityFault(f"AR {surplus[0]} is one event more than the job has steps")
     if missing:
         return (
             Outcome.FAILED,
@@ -199,6 +215,13 @@ def _check_length(
         )
     if not events or not isinstance(events[-1], wire.EndEvent):
         return Outcome.FAILED, "exited without its end event"
+    if events[-1].ar_steps != len(indices):
+        raise IntegrityFault(
+            f"the end event counts {events[-1].ar_steps} AR steps, not {len(indices)}"
+        )
+    drawn, needed = events[-1].noise_draws, job.ar_steps * draws_per_step(job)
+    if drawn != needed:
+        raise IntegrityFault(f"{drawn} tensors were drawn from the noise bank, not {needed}")
     return Outcome.COMPLETED, ""
 
 
@@ -213,7 +236,7 @@ def _check_log(
     Raises:
         IntegrityFault: Log and events disagree.
     """
-    logged = PARSERS["flashdreams"]((work / LOG_FILE).read_bytes(), "log.txt")
+    logged = PARSERS["flashdreams"](_read_log(work), LOG_FILE)
     by_ar = {event.ar: event for event in events if isinstance(event, wire.StepEvent)}
     indices = [step.ar for step in logged if step.rank == 0]
     odd = sorted(set(indices) ^ set(by_ar))
@@ -221,8 +244,27 @@ def _check_log(
         where = "events" if odd[0] in indices else "log"
         raise IntegrityFault(f"AR {odd[0]} is missing from the {where}: log and events disagree")
     for step in logged:
-        _check_times(step, by_ar[step.ar])
-    return tuple(_step_row(trial, job, step, by_ar[step.ar]) for step in logged)
+        if step.rank == 0:
+            _check_times(step, by_ar[step.ar])
+    _check_denoising(job, by_ar)
+    return tuple(_step_row(trial, job, step, by_ar) for step in logged)
+
+
+def _check_denoising(job: wire.Job, by_ar: Mapping[int, wire.StepEvent]) -> None:
+    """Each AR step must have its denoising steps, and they must fit into its ``diffuse``."""
+    for ar, event in by_ar.items():
+        found, diffuse_ms = len(event.denoise_ms), event.stages_ms.get("diffuse", 0.0)
+        if found != job.denoising_steps:
+            raise IntegrityFault(f"AR {ar}: {found} denoising steps, not {job.denoising_steps}")
+        if sum(event.denoise_ms) > diffuse_ms + _TIME_TOLERANCE_MS:
+            raise IntegrityFault(f"AR {ar}: its denoising steps take longer than its diffuse stage")
+
+
+def _read_log(work: Path) -> bytes:
+    try:
+        return (work / LOG_FILE).read_bytes()
+    except OSError as error:
+        raise IntegrityFault(f"{LOG_FILE} cannot be read: {error.strerror}") from error
 
 
 def _check_times(step: LogStep, event: wire.StepEvent) -> None:
@@ -237,7 +279,9 @@ def _check_times(step: LogStep, event: wire.StepEvent) -> None:
             )
 
 
-def _step_row(trial: PlannedTrial, job: wire.Job, step: LogStep, event: wire.StepEvent) -> StepRow:
+def _step_row(
+    trial: PlannedTrial, job: wire.Job, step: LogStep, by_ar: Mapping[int, wire.StepEvent]
+) -> StepRow:
     return StepRow(
         **asdict(step),
         trial_id=trial.trial_id,
@@ -246,5 +290,5 @@ def _step_row(trial: PlannedTrial, job: wire.Job, step: LogStep, event: wire.Ste
         side=str(trial.side),
         process=trial.process,
         phase=phase_of(step.ar, job),
-        denoise_ms=event.denoise_ms,
+        denoise_ms=by_ar[step.ar].denoise_ms if step.rank == 0 else (),
     )

@@ -36,7 +36,8 @@ def plan_suite(name: str, suite: Suite, recipes: Recipes, device_key: str, devic
             unsupported.append((cell_id, reason))
             continue
         recipe = recipes.recipes[pick("recipe", cell.recipe, recipes.recipes, where)]
-        job = _base_job(suite, cell, recipe, recipes, device, where)
+        check_overrides(cell.settings, where)
+        job = _base_job(suite, cell.recipe, recipe, recipes, device)
         cells.append(_plan_cell(cell_id, suite, cell, device_key, job, where))
     _refuse_repeats([cell.cell_id for cell in cells], name)
     return Plan(
@@ -59,6 +60,11 @@ def phase_at(ar: int, full_at: int, *, has_graph: bool) -> Phase:
     if ar < full_at:
         return Phase.FILLING
     return Phase.CAPTURE if has_graph and ar == full_at else Phase.STEADY
+
+
+def draws_per_step(job: Job) -> int:
+    """Noise tensors an AR step takes: the initial one, and one per renoising of Self-Forcing."""
+    return job.denoising_steps if job.solver == "self_forcing" else 1
 
 
 def sigma_table(recipe_job: Job) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -84,17 +90,14 @@ def _why_unsupported(suite: Suite, device: Device) -> str:
     return ""
 
 
-def _base_job(
-    suite: Suite, cell: SuiteCell, recipe: Recipe, recipes: Recipes, device: Device, where: str
-) -> Job:
-    check_overrides(cell.settings, where)
+def _base_job(suite: Suite, slug: str, recipe: Recipe, recipes: Recipes, device: Device) -> Job:
     values = {item.name: getattr(recipe, item.name) for item in dataclasses.fields(Recipe)}
     values |= recipe.tiny if suite.size == "tiny" else {}
     on_gpu = device.torch_device == "cuda"
-    job = Job(
+    return Job(
         protocol=PROTOCOL_VERSION,
         nonce="",
-        slug=cell.recipe,
+        slug=slug,
         size=suite.size,
         network=recipes.network(recipe, suite.size),
         weights=_UNMADE,
@@ -113,7 +116,6 @@ def _base_job(
         compile=recipe.compile and on_gpu,
         cuda_graph=recipe.cuda_graph and on_gpu,
     )
-    return change_job(job, cell.settings)
 
 
 _RECIPE_FIELDS = (
@@ -133,8 +135,10 @@ _RECIPE_FIELDS = (
 
 
 def change_job(job: Job, changes: dict[str, Any]) -> Job:
-    """Apply overrides, then recompute what follows from them and was not itself overridden."""
+    """Apply overrides, and compute what follows from them and was not itself overridden."""
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+    if values.get("denoising_timesteps"):
+        values = {"denoising_steps": len(values["denoising_timesteps"])} | values
     job = dataclasses.replace(job, **values)
     sigmas, timesteps = sigma_table(job)
     derived: dict[str, Any] = {
@@ -153,6 +157,8 @@ def _plan_cell(
     candidate = parse_side(cell.candidate, where)
     reference = parse_side(cell.reference or cell.baseline, where)
     floor = (parse_side(cell.floor[0], where), parse_side(cell.floor[1], where))
+    if floor[0] == floor[1]:
+        raise UsageFault(f"{where}: floor is {floor[0]} twice: two sides that differ in precision")
     launches = _interleave(candidate, reference, suite.processes, random.Random(cell_id))
     launches += [(Role.FLOOR, side, 0) for side in floor if side not in (candidate, reference)]
     trials = tuple(
@@ -162,7 +168,7 @@ def _plan_cell(
             role=role,
             side=side,
             process=process,
-            job=change_job(job, dict(side.overrides)),
+            job=change_job(job, cell.settings | dict(side.overrides)),
         )
         for role, side, process in launches
     )

@@ -1,5 +1,6 @@
 """The values that cross module boundaries."""
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -53,7 +54,10 @@ class Side:
     """Job field to value, in the order written."""
 
     def __str__(self) -> str:
-        changes = ",".join(f"{key}={value}" for key, value in self.overrides)
+        changes = ",".join(
+            f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+            for key, value in self.overrides
+        )
         return f"{self.environment}{{{changes}}}" if changes else self.environment
 
 

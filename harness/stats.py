@@ -23,6 +23,9 @@ class Statistic:
     definition: str
 
 
+SEED = "seed's statistic"
+"""Name of the seed page's figure."""
+
 Timed = tuple[int, str, float]
 """AR index, phase and milliseconds of one AR step."""
 
@@ -30,7 +33,7 @@ Timed = tuple[int, str, float]
 def seed_statistic(steps: Sequence[Timed]) -> Statistic:
     """The seed page's figure: the first two AR steps dropped, median of the rest."""
     kept = [step for step in steps if step[0] >= WARMUP_AR_STEPS]
-    return _median_of("seed's statistic", kept, f"median from AR {WARMUP_AR_STEPS}")
+    return _median_of(SEED, kept, f"median from AR {WARMUP_AR_STEPS}")
 
 
 def steady_statistic(steps: Sequence[Timed]) -> Statistic:

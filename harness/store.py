@@ -32,6 +32,7 @@ _COLUMN_TYPES: dict[Any, pa.DataType] = {
     dict[str, float]: pa.map_(_STRING, _FLOAT),
     tuple[float, ...]: pa.list_(_FLOAT),
 }
+_EVIDENCE = ("steps", "logs", "captures")
 _UNITS = {"_ms": "ms", "_s": "s", "_gib": "GiB", "byte_start": "byte", "byte_end": "byte"}
 _TABLES: dict[type, str] = {
     StepRow: "steps",
@@ -91,7 +92,8 @@ class Store:
                 table = pq.read_table(part, page_checksum_verification=True)
             except (OSError, pa.ArrowException) as error:
                 raise IntegrityFault(f"{part}: not a readable Parquet file ({error})") from error
-            if table.schema != schema_of(row_type):
+            wanted = schema_of(row_type)
+            if table.schema != wanted or table.schema.metadata != wanted.metadata:
                 raise IntegrityFault(f"{part}: columns are not those of schema {SCHEMA_VERSION}")
             rows += [_record(row_type, values) for values in table.to_pylist()]
         return rows
@@ -103,8 +105,18 @@ class Store:
         self.register([path])
 
     def read_run(self) -> dict[str, Any]:
-        """Read ``run.json``."""
-        run: dict[str, Any] = json.loads((self.folder / RUN_FILE).read_text("utf-8"))
+        """Read ``run.json``.
+
+        Raises:
+            IntegrityFault: It is no JSON object.
+        """
+        path = self.folder / RUN_FILE
+        try:
+            run = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise IntegrityFault(f"{path}: not JSON ({error})") from error
+        if not isinstance(run, dict):
+            raise IntegrityFault(f"{path}: not the record of a run")
         return run
 
     def commit_trial(self, work: Path, trial_id: str) -> None:
@@ -115,7 +127,7 @@ class Store:
             capture.rename(captures / capture.name)
         logs.parent.mkdir(exist_ok=True)
         work.rename(logs)
-        self.register(sorted(logs.iterdir()) + sorted(captures.iterdir()))
+        self.register(_files_in(logs) + _files_in(captures))
 
     def register(self, paths: Sequence[Path]) -> None:
         """Enter files in the manifest, in place of earlier entries for the same files."""
@@ -125,12 +137,17 @@ class Store:
         write_text(self.folder / MANIFEST_FILE, "\n".join(lines) + "\n")
 
     def verify(self) -> None:
-        """Compare every file of the manifest with its digest.
+        """Compare the run's files with the manifest; what a report added does not count.
 
         Raises:
-            IntegrityFault: A file is missing or altered; the message names the first.
+            IntegrityFault: A file is missing, altered or unknown; the message names the first.
         """
-        for name, digest in self._manifest().items():
+        manifest = self._manifest()
+        known = [path for name in _EVIDENCE for path in _files_in(self.folder / name)]
+        for path in [self.folder / RUN_FILE, *sorted(self.folder.glob("*.parquet")), *known]:
+            if str(path.relative_to(self.folder)) not in manifest:
+                raise IntegrityFault(f"{path} is not in {MANIFEST_FILE}")
+        for name, digest in manifest.items():
             path = self.folder / name
             if not path.is_file():
                 raise IntegrityFault(f"{self.folder}: {name} is missing")
@@ -165,7 +182,12 @@ def create(folder: Path) -> Store:
         UsageFault: There is one already.
     """
     require_new(folder)
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UsageFault(
+            f"{folder} cannot be made: {error.strerror}; pick another --out"
+        ) from error
     return Store(folder)
 
 
@@ -187,6 +209,11 @@ def write_text(path: Path, text: str) -> None:
     beside = path.with_name(path.name + ".tmp")
     beside.write_text(text, encoding="utf-8")
     _publish(beside, path)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Every file below a folder; links, which a side may have made, are no files."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
 
 
 def _publish(beside: Path, path: Path) -> None:

@@ -8,9 +8,16 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
 
 from harness.errors import UsageFault
 from harness.records import ExpectedDifference, Side
@@ -29,6 +36,16 @@ OVERRIDES = {item.name for item in dataclasses.fields(Job)} - {
     "device",
 }
 """Job fields that a suite, a cell or a side may set."""
+
+_COUNTS = {
+    "ar_steps",
+    "denoising_steps",
+    "len_t",
+    "window_t",
+    "latent_height",
+    "latent_width",
+}
+"""Job fields of which there is at least one."""
 
 _STRICT = ConfigDict(extra="forbid")
 _SIDE = re.compile(r"(?P<environment>[\w-]+)(?:\{(?P<overrides>.*)\})?")
@@ -104,7 +121,7 @@ class SuiteCell:
     baseline: str
     floor: list[str]
     """Two sides whose distance is the noise floor."""
-    limit: float
+    limit: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
     limit_origin: str
     candidate: str = "flashdreams"
     reference: str = ""
@@ -120,9 +137,9 @@ class Suite:
     __pydantic_config__ = _STRICT
 
     description: str
-    size: str
+    size: Literal["tiny", "full"]
     cells: list[SuiteCell]
-    processes: int = 1
+    processes: PositiveInt = 1
     """Process launches a side."""
     seed: int = 42
     """Seed of the noise bank."""
@@ -166,7 +183,8 @@ def load_toml(entry_type: type[Entry], path: Path) -> Entry:
     """
     try:
         # Through JSON, because only there a strict dataclass may come from a table.
-        text = json.dumps(tomllib.loads(path.read_text("utf-8")))
+        # Dates, which JSON lacks, become numbers: no entry is one.
+        text = json.dumps(tomllib.loads(path.read_text("utf-8")), default=lambda _: 0)
         return TypeAdapter(entry_type).validate_json(text, strict=True)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageFault(f"{path}: {error}") from error
@@ -213,15 +231,25 @@ def parse_side(text: str, where: str) -> Side:
 
 
 def check_overrides(overrides: dict[str, Any], where: str) -> None:
-    """Refuse keys that are no job field a suite may set.
+    """Refuse keys that are no job field a suite may set, and values that are none of the field.
 
     Raises:
-        UsageFault: There is one; the message has the nearest names.
+        UsageFault: There is one; the message has the nearest names, or what is wrong.
     """
-    for key in overrides:
+    for key, value in overrides.items():
         if key not in OVERRIDES:
             near = difflib.get_close_matches(key, OVERRIDES, n=3, cutoff=0.3) or sorted(OVERRIDES)
             raise UsageFault(f"{where}: cannot set {key!r}; nearest: {', '.join(near)}")
+        _check_value(key, value, where)
+
+
+def _check_value(key: str, value: Any, where: str) -> None:
+    wanted = PositiveInt if key in _COUNTS else get_type_hints(Job)[key]
+    adapter = TypeAdapter(wanted, config=ConfigDict(allow_inf_nan=False))
+    try:
+        adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise UsageFault(f"{where}: {key} = {value!r}: {error.errors()[0]['msg']}") from error
 
 
 _TABLES = {"recipes", "devices"}

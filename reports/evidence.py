@@ -116,10 +116,7 @@ def stored_cells(store: Store) -> list[CellEvidence]:
 
 
 def _read_run(store: Store) -> dict[str, Any]:
-    try:
-        run = store.read_run()
-    except ValueError as error:
-        raise IntegrityFault(f"{store.folder}: run.json is not JSON ({error})") from error
+    run = store.read_run()
     missing = [key for key in _EXPECTED if key not in run]
     if missing:
         raise IntegrityFault(f"{store.folder}: run.json has no {', '.join(missing)}")

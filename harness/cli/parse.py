@@ -7,7 +7,7 @@ from rich.table import Table
 
 from harness import stats, suites
 from harness.cli.tables import make_console, make_table
-from harness.errors import UsageFault
+from harness.errors import LogFormatError, UsageFault
 from harness.logs import PARSERS
 from harness.plan import phase_at
 from harness.records import LogStep, Phase
@@ -36,6 +36,8 @@ def parse_command(log: Path, slug: str, device: str, blocks: int | None) -> None
     except OSError as error:
         raise UsageFault(f"{log}: {error.strerror}") from error
     steps = [step for step in PARSERS["flashdreams"](content, str(log)) if step.rank == 0]
+    if not steps:
+        raise LogFormatError(f"{log}: no step of rank 0 in it")
     timed = [
         (phase_at(step.ar, recipe.capture_ar, has_graph=recipe.cuda_graph), step)
         for step in steps[:blocks]
@@ -60,6 +62,8 @@ def _table(timed: list[tuple[Phase, LogStep]]) -> Table:
 
 
 def _describe(statistic: Statistic, recipe: Recipe) -> str:
+    if statistic.value_ms is None and statistic.name == stats.SEED:
+        return f"{statistic.name}: none; the log ends before AR {stats.WARMUP_AR_STEPS}"
     if statistic.value_ms is None:
         needed = recipe.capture_ar + int(recipe.cuda_graph)
         graph = " and the CUDA graph captured" if recipe.cuda_graph else ""

@@ -45,18 +45,17 @@ class ProcessSandbox:
 
     def stop(self) -> int:
         """End the whole group, politely first; returns the exit status."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self._process.pid, number)
-            except ProcessLookupError:
-                break
-            if self.wait(_GRACE_S) is not None:
-                break
-        self._kill_leftovers()
-        return self._process.wait()
-
-    def _kill_leftovers(self) -> None:
         try:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            if self._process.poll() is None:
+                self._signal(signal.SIGTERM)
+                self.wait(_GRACE_S)
+        finally:  # a second Ctrl-C must leave no process behind either
+            self._signal(signal.SIGKILL)
+            status = self._process.wait()
+        return status
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self._process.pid, number)
         except ProcessLookupError:
             return

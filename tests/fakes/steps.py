@@ -109,6 +109,24 @@ def completes(side):
     side.end()
 
 
+def draws_too_little(side):
+    """Take a noise tensor less than the recipe does."""
+    completes(side)
+    side.rewrite('"noise_draws": 6', '"noise_draws": 5')
+
+
+def loses_a_denoising_step(side):
+    """Time one denoising step of two."""
+    completes(side)
+    side.rewrite("[171.0, 171.0]", "[171.0]")
+
+
+def denoises_too_long(side):
+    """Claim denoising steps that do not fit into the stage around them."""
+    completes(side)
+    side.rewrite("[171.0, 171.0]", "[171.0, 1171.0]")
+
+
 def writes_no_settings(side):
     """Do the work without saying under which settings."""
     side.steps()
@@ -310,8 +328,16 @@ def hangs_deaf(side):
     hangs(side)
 
 
+def hangs_and_tidies_up(side):
+    """Hang, and write a note when asked to stop."""
+    note = side.folder / "tidied"
+    signal.signal(signal.SIGTERM, lambda *_: (note.touch(), os._exit(0)))
+    hangs(side)
+
+
 def leaves_a_child(side):
-    """Do the job and leave a child behind."""
+    """Do the job and leave a child behind that ignores the polite signal."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the child inherits it
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     (side.folder / "pids.json").write_text(json.dumps([os.getpid(), child.pid]))
     completes(side)

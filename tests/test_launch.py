@@ -1,0 +1,336 @@
+"""One trial, every way it can end: a row with a reason, and no process left."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.environments import PROJECT_DIR, BuiltEnvironment, Environment
+from harness.launch import Limits, launch
+from harness.records import Outcome
+from harness.sandboxes import process
+from tests.fakes import samples
+
+FAKE_SIDE = Path(__file__).parent / "fakes" / "steps.py"
+GENEROUS = Limits(wall_s=30, stall_s=30)
+PATIENT_S = 5.0
+"""How long to wait for a killed process to be gone."""
+
+
+class Listener:
+    """A watcher that keeps what it is told, and may lose its temper at the first step."""
+
+    def __init__(self, at_step=None):
+        self.told, self._at_step = [], at_step
+
+    def trial_started(self, trial):
+        """Keep it."""
+        self.told.append("started")
+
+    def step_done(self, trial, ar, total_ms):
+        """Keep the AR step, then raise if asked to."""
+        self.told.append(ar)
+        if self._at_step is not None:
+            raise self._at_step
+
+    def trial_ended(self, trial, row):
+        """Keep the outcome."""
+        self.told.append(str(row.outcome))
+
+
+class ImpatientListener(Listener):
+    """A user who stops the trial at its first step, and again while it is being stopped."""
+
+    def step_done(self, trial, ar, total_ms):
+        """Interrupt now, and once more in a moment."""
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """Makes an environment whose side goes the way that is named."""
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "env" / "bin" / "python").symlink_to(sys.executable)
+    code = tmp_path / "code"
+    (code / "runners" / "protocol").mkdir(parents=True)
+    for name in ("__init__.py", "protocol/__init__.py", "protocol/wire.py"):
+        shutil.copyfile(PROJECT_DIR / "runners" / name, code / "runners" / name)
+    shutil.copyfile(FAKE_SIDE, code / "adapter.py")
+
+    def make(behaviour, **changes):
+        declared = Environment(
+            description="a fake",
+            packages=[],
+            command=["python", "adapter.py", "{job}"],
+            variables={"FAKE_SIDE": behaviour},
+        )
+        made = {"folder": tmp_path / "env", "code": code, "declared": declared} | changes
+        return BuiltEnvironment(name="fake", digest="d" * 64, code_digest="c" * 64, **made)
+
+    return make
+
+
+@pytest.fixture
+def run(environment, tmp_path, monkeypatch):
+    """Launches the side that goes the way that is named, and looks after it often."""
+    monkeypatch.setattr("harness.launch._POLL_S", 0.05)
+
+    def launched(behaviour, limits=GENEROUS, watcher=None, **job_changes):
+        return launch(
+            samples.trial(**job_changes),
+            environment(behaviour),
+            tmp_path / "work",
+            watcher or Listener(),
+            limits,
+        )
+
+    return launched
+
+
+def alive(pid):
+    """Whether a process still runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def survivors(work):
+    """Processes of a trial that are still there after a moment; they are ended here."""
+    pids = json.loads((work / "pids.json").read_text())
+    assert len(pids) == 2
+    until = time.monotonic() + PATIENT_S
+    while any(map(alive, pids)) and time.monotonic() < until:
+        time.sleep(0.02)
+    left = [pid for pid in pids if alive(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    return left
+
+
+def test_completed_trial_leaves_everything(run, tmp_path):
+    """A trial that did its job has a row, a step row per AR step, its settings and its facts."""
+    result = run("completes")
+    row = result.row
+
+    assert (row.outcome, row.reason, row.invalid) == (Outcome.COMPLETED, "", "")
+    assert (row.exit_status, row.ar_steps, json.loads(row.facts)) == (0, 3, {"fake": "1"})
+    assert result.settings is not None
+    assert json.loads(row.settings)["ar_steps"] == 3
+    assert 0 < row.wall_s < 30
+    assert [step.ar for step in result.steps] == [0, 1, 2]
+    assert [step.phase for step in result.steps] == ["filling", "filling", "steady"]
+    assert {step.denoise_ms for step in result.steps} == {(171.0, 171.0)}
+
+
+def test_step_row_points_into_the_log(run, tmp_path):
+    """The byte range of a step row holds its line of the log that is kept."""
+    steps = run("completes").steps
+    log = (tmp_path / "work" / "log.txt").read_bytes()
+
+    assert [log[s.byte_start : s.byte_end].split()[:2] for s in steps] == [
+        [b"AR", str(step.ar).encode()] for step in steps
+    ]
+
+
+def test_nonce_is_new_for_every_trial(run, tmp_path):
+    """The planned job's nonce is not the one that runs."""
+    run("completes")
+    job = json.loads((tmp_path / "work" / "job.json").read_text())
+
+    assert len(job["nonce"]) == 32
+    assert job["nonce"] != samples.NONCE
+
+
+def test_watcher_hears_every_step_once(run):
+    """Started, each AR step in order, ended."""
+    watcher = Listener()
+    run("completes", watcher=watcher)
+
+    assert watcher.told == ["started", 0, 1, 2, "completed"]
+
+
+@pytest.mark.parametrize("behaviour", ["echoes_its_prompt", "prints_an_endless_line"])
+def test_noise_in_the_log_changes_nothing(run, behaviour):
+    """A prompt that quotes a step, or megabytes without a line end, is not in the way."""
+    result = run(behaviour)
+
+    assert (result.row.outcome, result.row.invalid) == (Outcome.COMPLETED, "")
+    assert [step.ar for step in result.steps] == [0, 1, 2]
+
+
+def test_times_may_differ_by_what_two_clocks_do(run):
+    """Half a per cent, or 50 microseconds, is within the tolerance."""
+    assert run("prints_rounded_times").row.invalid == ""
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        pytest.param("loses_a_line", "AR 1 is missing", id="line-lost"),
+        pytest.param("loses_the_last_line", "AR 2 is missing from the log", id="last-line-lost"),
+        pytest.param("prints_other_times", "AR 1 diffuse: 336.832", id="other-times"),
+        pytest.param("repeats_an_event", "AR 1", id="event-twice"),
+        pytest.param("runs_too_long", "AR 3", id="a-step-too-many"),
+        pytest.param("miscounts", "4", id="miscounted"),
+        pytest.param("draws_too_little", "5 tensors were drawn", id="noise-draws"),
+        pytest.param("loses_a_denoising_step", "1 denoising steps, not 2", id="denoising-step"),
+        pytest.param("denoises_too_long", "take longer than its diffuse", id="denoising-time"),
+        pytest.param("steals_a_nonce", "foreign nonce", id="foreign-nonce"),
+        pytest.param("writes_infinity", "diffuse", id="infinite-time"),
+        pytest.param("writes_deep_json", "not JSON", id="deep-json"),
+        pytest.param("writes_binary_settings", "settings.json", id="binary-settings"),
+    ],
+)
+def test_evidence_that_contradicts_itself_is_invalid(run, tmp_path, behaviour, said):
+    """A trial whose log, events and settings do not agree says which, and gives no step."""
+    result = run(behaviour)
+
+    assert said in result.row.invalid
+    assert str(tmp_path) not in result.row.invalid
+    assert result.steps == ()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "outcome", "said"),
+    [
+        pytest.param("loses_an_event", "failed", "AR 1 is missing: ran 2 of 3", id="event-lost"),
+        pytest.param("skips_a_step", "failed", "AR 1 is missing: ran 2 of 3", id="step-skipped"),
+        pytest.param("writes_no_settings", "failed", "settings", id="no-settings"),
+        pytest.param("writes_no_end", "failed", "end event", id="no-end"),
+        pytest.param("raises", "failed", "ValueError: no such checkpoint", id="exception"),
+        pytest.param("runs_out_of_memory", "oom", "Tried to allocate 2.00 GiB", id="oom"),
+        pytest.param("kills_itself", "killed", "signal 9", id="killed"),
+        pytest.param("fails_with_an_endless_line", "failed", "exit status 1", id="endless"),
+        pytest.param("no_such_behaviour", "failed", "KeyError", id="adapter-broken"),
+    ],
+)
+def test_trial_that_did_not_complete_says_why(run, behaviour, outcome, said):
+    """However a side ends, its row has the outcome and a reason short enough to read."""
+    result = run(behaviour)
+
+    assert result.row.outcome == outcome
+    assert said in result.row.reason
+    assert len(result.row.reason) < 1000
+    assert result.steps == ()
+
+
+def test_steps_before_a_failure_are_counted(run):
+    """A trial that ran out of memory after one step says how far it came."""
+    assert run("runs_out_of_memory").row.ar_steps == 1
+
+
+def test_trial_without_its_log_is_invalid(run):
+    """A side that deletes the log has no evidence, and still has a row."""
+    row = run("removes_its_log").row
+
+    assert "log" in row.invalid
+    assert row.log_sha256 == ""
+
+
+def test_other_ranks_are_kept_beside_rank_0(run):
+    """Slower ranks have rows of their own; only rank 0 is confirmed by events."""
+    result = run("prints_another_rank")
+
+    assert (result.row.outcome, result.row.invalid) == (Outcome.COMPLETED, "")
+    assert [step.ar for step in result.steps if step.rank == 0] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "seen"),
+    [pytest.param("hangs", 1, id="silent"), pytest.param("chatters", 0, id="chatter")],
+)
+def test_stalled_trial_is_stopped(run, behaviour, seen):
+    """Without a new AR step a trial is given up, however much it prints."""
+    row = run(behaviour, limits=Limits(wall_s=30, stall_s=1)).row
+
+    assert row.outcome == Outcome.TIMED_OUT
+    assert row.reason == f"no new AR step for 1 s, {seen} seen"
+    assert row.exit_status < 0
+
+
+def test_long_trial_is_stopped(run):
+    """The limit on the whole trial holds beside the one on a step."""
+    row = run("chatters", limits=Limits(wall_s=0.3, stall_s=30)).row
+
+    assert row.outcome == Outcome.TIMED_OUT
+    assert row.reason.startswith("longer than")
+
+
+def test_stopped_trial_leaves_no_process(run, tmp_path, monkeypatch):
+    """The whole group is gone, a grandchild and a side that ignores SIGTERM included."""
+    monkeypatch.setattr(process, "_GRACE_S", 0.2)
+    run("hangs_deaf", limits=Limits(wall_s=30, stall_s=0.8))
+
+    assert survivors(tmp_path / "work") == []
+
+
+def test_completed_trial_leaves_no_process(run, tmp_path):
+    """A child that outlives its side does not outlive the trial."""
+    assert run("leaves_a_child").row.outcome == Outcome.COMPLETED
+    assert survivors(tmp_path / "work") == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_interrupted_trial_leaves_no_process(run, tmp_path, error):
+    """When the user stops a run, or a watcher breaks, the side goes with it."""
+    with pytest.raises(error):
+        run("hangs", watcher=Listener(at_step=error()))
+
+    assert survivors(tmp_path / "work") == []
+
+
+def test_second_interrupt_leaves_no_process(run, tmp_path):
+    """Ctrl-C again, while a deaf side is given its time, does not save it."""
+    with pytest.raises(KeyboardInterrupt):
+        run("hangs_deaf", watcher=ImpatientListener())
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+    assert survivors(tmp_path / "work") == []
+
+
+def test_side_is_asked_before_it_is_killed(run, tmp_path):
+    """A side that handles SIGTERM has the time to tidy up."""
+    with pytest.raises(KeyboardInterrupt):
+        run("hangs_and_tidies_up", watcher=Listener(at_step=KeyboardInterrupt()))
+
+    assert (tmp_path / "work" / "tidied").exists()
+    assert survivors(tmp_path / "work") == []
+
+
+def test_environment_without_its_program_is_a_row(environment, tmp_path):
+    """A command that cannot be started is a failed trial, not a traceback."""
+    broken = environment("completes", folder=tmp_path / "gone")
+    row = launch(samples.trial(), broken, tmp_path / "work", Listener(), GENEROUS).row
+
+    assert row.outcome == Outcome.FAILED
+    assert str(tmp_path / "gone") in row.reason
+
+
+def test_relative_job_folder_is_found(environment, tmp_path, monkeypatch):
+    """A run folder may be given relative to the current one."""
+    monkeypatch.chdir(tmp_path)
+    row = launch(
+        samples.trial(), environment("completes"), Path("runs/work"), Listener(), GENEROUS
+    ).row
+
+    assert row.outcome == Outcome.COMPLETED, row.reason
+
+
+def test_side_sees_a_clean_environment(run, tmp_path, monkeypatch):
+    """Variables of the harness, tokens among them, do not reach a side."""
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    run("shows_its_environment")
+    seen = json.loads((tmp_path / "work" / "environment.json").read_text())
+
+    assert "HF_TOKEN" not in seen
+    assert seen["PYTHONPATH"] == str(tmp_path / "code")
+    assert seen["HF_HUB_OFFLINE"] == "1"

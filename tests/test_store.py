@@ -1,0 +1,376 @@
+"""A run's folder: what is written is read back, and what was altered is named."""
+
+import json
+from dataclasses import fields, replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import store
+from harness.errors import IntegrityFault, UsageFault
+from harness.records import PairRow, ParityRow, StepRow, TrialRow
+from tests.fakes import samples
+
+NAN = float("nan")
+PAIR = PairRow(
+    cell_id=samples.CELL,
+    recipe="self-forcing",
+    device="cpu",
+    baseline="fastvideo",
+    candidate="flashdreams",
+    reference="fastvideo",
+    floor="flashdreams against flashdreams{dtype=float32}",
+    limit=2.0,
+    limit_origin="a test",
+    verdict="pass",
+    exit_code=0,
+    reason="every AR step within 2x its floor — worst 1.50x",
+    settings_differences="[]",
+)
+ROWS = {
+    StepRow: samples.step_row(),
+    TrialRow: samples.trial_row(),
+    PairRow: PAIR,
+    ParityRow: samples.parity_row(),
+}
+NAMES = {StepRow: "steps", TrialRow: "trials", PairRow: "pairs", ParityRow: "parity"}
+_TRIAL = {"trial_id", "cell_id", "role", "side", "process"}
+COLUMNS = {
+    "steps": _TRIAL
+    | {"ar", "rank", "stages_ms", "total_wo_finalize_ms", "total_ms", "memory_peak_gib"}
+    | {"byte_start", "byte_end", "phase", "denoise_ms"},
+    "trials": _TRIAL
+    | {"outcome", "reason", "invalid", "exit_status", "wall_s", "ar_steps", "log_sha256"}
+    | {"environment_digest", "code_digest", "settings", "facts"},
+    "pairs": {"cell_id", "recipe", "device", "baseline", "candidate", "reference", "floor"}
+    | {"limit", "limit_origin", "verdict", "exit_code", "reason", "settings_differences"},
+    "parity": {"cell_id", "comparison", "candidate_trial", "reference_trial", "ar"}
+    | {"relative_l2", "max_abs", "cosine", "reference_std", "candidate_std"},
+}
+each_type = pytest.mark.parametrize("row_type", list(ROWS), ids=NAMES.get)
+text = st.text(st.characters(codec="utf-8"), max_size=20)
+number = st.floats(allow_nan=False)
+VALUES = {
+    str: text,
+    int: st.integers(-(2**63), 2**63 - 1),
+    float: number,
+    float | None: st.none() | number,
+    dict[str, float]: st.dictionaries(text, number, max_size=5),
+    tuple[float, ...]: st.lists(number, max_size=5).map(tuple),
+}
+
+
+def rows_of(row_type):
+    """Random rows of a record type."""
+    values = {item.name: VALUES[item.type] for item in fields(row_type)}
+    return st.lists(st.builds(row_type, **values), max_size=4)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A new run's folder."""
+    made = store.create(tmp_path / "run")
+    made.write_run({"suite": "smoke", "cells": [samples.CELL]})
+    return made
+
+
+@pytest.fixture
+def filled(run, tmp_path):
+    """A run with one of every table and one committed trial."""
+    for row_type, row in ROWS.items():
+        run.write_rows([row], row_type, part="t" if row_type is StepRow else "")
+    run.commit_trial(job_folder(run), "t")
+    return run
+
+
+def job_folder(run):
+    """The job folder of a finished trial."""
+    work = run.folder / "work" / "t"
+    work.mkdir(parents=True)
+    for name in ("job.json", "log.txt", "latents_ar000.safetensors"):
+        (work / name).write_text(name)
+    return work
+
+
+def manifest(run):
+    """Path to digest, as it stands in the manifest; each path may stand there once."""
+    lines = (run.folder / store.MANIFEST_FILE).read_text().splitlines()
+    entries = {json.loads(line)["path"]: json.loads(line)["sha256"] for line in lines}
+    assert len(entries) == len(lines)
+    return entries
+
+
+def files(run):
+    """Every file in the folder but the manifest."""
+    paths = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
+    return paths - {store.MANIFEST_FILE}
+
+
+@each_type
+def test_rows_round_trip(tmp_path_factory, row_type):
+    """Every record comes back as it was, in its order."""
+
+    @settings(deadline=None, database=None, max_examples=15)
+    @given(rows_of(row_type))
+    def check(rows):
+        made = store.create(tmp_path_factory.mktemp("store") / "run")
+        made.write_rows(rows, row_type, part="t" if row_type is StepRow else "")
+        read = made.read_rows(row_type)
+        assert read == rows
+        assert [list(vars(row).items()) for row in read] == [
+            list(vars(row).items()) for row in rows
+        ]
+
+    check()
+
+
+def test_stages_keep_their_order(run):
+    """Stage order is the order they ran, which is not alphabetical."""
+    row = samples.step_row(stages_ms={"pad": 1.0, "bicubic": 2.0, "projector": 3.0, "color": 0.5})
+    run.write_rows([row], StepRow, part="t")
+
+    assert list(run.read_rows(StepRow)[0].stages_ms) == ["pad", "bicubic", "projector", "color"]
+
+
+def test_nan_is_kept(run):
+    """A NaN is evidence: it is neither refused nor turned into a null."""
+    run.write_rows([samples.parity_row(relative_l2=NAN)], ParityRow)
+
+    assert str(run.read_rows(ParityRow)[0].relative_l2) == "nan"
+
+
+@each_type
+def test_table_that_was_never_written_is_empty(run, row_type):
+    """A run that stopped early has no rows, not an error."""
+    assert run.read_rows(row_type) == []
+
+
+@each_type
+def test_schema_is_the_record(row_type):
+    """Columns are the record's fields in order, with a unit and a schema version."""
+    schema = store.schema_of(row_type)
+
+    assert schema.names == [item.name for item in fields(row_type)]
+    assert schema.metadata == {b"fdbench_schema": b"1"}
+    assert all(b"unit" in schema.field(name).metadata for name in schema.names)
+
+
+@pytest.mark.parametrize(
+    ("column", "unit"),
+    [
+        ("stages_ms", "ms"),
+        ("total_ms", "ms"),
+        ("total_wo_finalize_ms", "ms"),
+        ("denoise_ms", "ms"),
+        ("memory_peak_gib", "GiB"),
+        ("byte_start", "byte"),
+        ("byte_end", "byte"),
+        ("ar", ""),
+    ],
+)
+def test_columns_carry_their_unit(run, column, unit):
+    """The unit stands in the file itself, not only in a name."""
+    run.write_rows([samples.step_row()], StepRow, part="t")
+    schema = pq.read_schema(run.folder / "steps" / "t.parquet")
+
+    assert schema.field(column).metadata[b"unit"] == unit.encode()
+
+
+def test_columns_are_frozen():
+    """Renaming, adding or removing a column is a visible edit, with SCHEMA_VERSION beside it."""
+    assert store.SCHEMA_VERSION == 1
+    assert {name: set(store.schema_of(t).names) for t, name in NAMES.items()} == COLUMNS
+
+
+@each_type
+def test_altered_table_is_refused(run, row_type):
+    """A table with a byte changed, cut or of other columns is named, even without the manifest."""
+    run.write_rows([ROWS[row_type]], row_type, part="t" if row_type is StepRow else "")
+    (path,) = (run.folder / name for name in files(run) if name.endswith(".parquet"))
+    for spoiled in (path.read_bytes()[:-9], b"", b"PAR1", b"\0" * 99):
+        path.write_bytes(spoiled)
+        with pytest.raises(IntegrityFault, match=path.name):
+            run.read_rows(row_type)
+
+
+def test_flipped_data_byte_is_refused(run):
+    """Page checksums find a changed figure that is still valid Parquet."""
+    run.write_rows([samples.step_row(total_ms=1234.5)], StepRow, part="t")
+    path = run.folder / "steps" / "t.parquet"
+    content = path.read_bytes()
+    at = content.index(b"candidate.flashdreams.0")
+    path.write_bytes(content[:at] + b"C" + content[at + 1 :])
+
+    with pytest.raises(IntegrityFault, match=r"t\.parquet"):
+        run.read_rows(StepRow)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        pytest.param(store.schema_of(ParityRow).remove(0), id="lost-column"),
+        pytest.param(
+            store.schema_of(ParityRow).append(pa.field("more", pa.string())), id="more-columns"
+        ),
+        pytest.param(
+            store.schema_of(ParityRow).with_metadata({"fdbench_schema": "2"}), id="other-version"
+        ),
+        pytest.param(store.schema_of(ParityRow).remove_metadata(), id="no-version"),
+    ],
+)
+def test_table_of_another_schema_is_refused(run, schema):
+    """Rows of another version are not guessed at."""
+    pq.write_table(schema.empty_table(), run.folder / "parity.parquet")
+
+    with pytest.raises(IntegrityFault, match="schema 1"):
+        run.read_rows(ParityRow)
+
+
+def test_existing_folder_is_refused(tmp_path):
+    """A run never writes into another one, nor into any folder with something in it."""
+    (tmp_path / "run").mkdir()
+
+    with pytest.raises(UsageFault, match="pick another --out"):
+        store.create(tmp_path / "run")
+
+
+def test_folder_that_cannot_be_made_is_refused(tmp_path):
+    """A parent that is a file is the user's mistake, not a traceback."""
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(UsageFault, match="run"):
+        store.create(tmp_path / "file" / "run")
+
+
+def test_folder_that_is_no_run_is_refused(tmp_path):
+    """Only a folder with a run file is a run."""
+    with pytest.raises(UsageFault, match="fdbench run"):
+        store.open_run(tmp_path)
+
+
+def test_run_file_is_read_back(filled):
+    """What was asked for comes back, with the schema version."""
+    run = store.open_run(filled.folder).read_run()
+
+    assert run == {"suite": "smoke", "cells": [samples.CELL], "schema": 1}
+
+
+def test_manifest_covers_every_file(filled):
+    """Tables, logs, captures and whatever else a side wrote are in the manifest."""
+    assert set(manifest(filled)) == files(filled)
+    assert files(filled) >= {"logs/t/job.json", "captures/t/latents_ar000.safetensors"}
+
+
+def test_folder_that_a_side_made_is_kept(run):
+    """Files in folders of the job folder are kept and in the manifest too."""
+    work = job_folder(run)
+    (work / "outputs").mkdir()
+    (work / "outputs" / "stats.json").write_text("[]")
+    run.commit_trial(work, "t")
+
+    assert "logs/t/outputs/stats.json" in manifest(run)
+    assert set(manifest(run)) == files(run)
+
+
+def test_untouched_run_verifies(filled):
+    """Nothing is wrong with a run that nobody touched, opened again."""
+    verified = store.open_run(filled.folder)
+    verified.verify()
+
+    assert verified.read_rows(PairRow) == [PAIR]
+
+
+def test_any_altered_file_is_named(filled):
+    """One byte more, one less, or the file gone: each file of the run is watched."""
+    for name in sorted(manifest(filled)):
+        path = filled.folder / name
+        content = path.read_bytes()
+        for spoiled in (content + b" ", content[:-1]):
+            path.write_bytes(spoiled)
+            with pytest.raises(IntegrityFault, match=f"{name} was altered"):
+                filled.verify()
+        path.unlink()
+        with pytest.raises(IntegrityFault, match=f"{name} is missing"):
+            filled.verify()
+        path.write_bytes(content)
+    filled.verify()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"not json\n", id="not-json"),
+        pytest.param(b"[]\n", id="not-an-entry"),
+        pytest.param(b'{"path": "run.json"}\n', id="no-digest"),
+        pytest.param(b"\xff\xfe", id="not-text"),
+        pytest.param(None, id="missing"),
+    ],
+)
+def test_damaged_manifest_is_refused(filled, content):
+    """A manifest that says less than the folder holds verifies nothing."""
+    path = filled.folder / store.MANIFEST_FILE
+    path.unlink() if content is None else path.write_bytes(content)
+
+    with pytest.raises(IntegrityFault, match=r"MANIFEST\.jsonl|run\.json"):
+        filled.verify()
+
+
+def test_half_a_manifest_is_refused(filled):
+    """Wherever the manifest is cut, the cut is noticed."""
+    path = filled.folder / store.MANIFEST_FILE
+    content = path.read_bytes()
+    for cut in range(0, len(content) - 1, 37):
+        path.write_bytes(content[:cut])
+        with pytest.raises(IntegrityFault):
+            filled.verify()
+
+
+def test_file_that_the_manifest_lacks_is_refused(filled):
+    """A step table that was slipped in is not read as the run's."""
+    (filled.folder / "steps" / "zz.parquet").write_bytes(
+        (filled.folder / "steps" / "t.parquet").read_bytes()
+    )
+
+    with pytest.raises(IntegrityFault, match=r"zz\.parquet"):
+        filled.verify()
+
+
+def test_rewritten_table_has_one_entry(run):
+    """Writing a table again replaces its rows and its line of the manifest."""
+    run.write_rows([PAIR], PairRow)
+    before = manifest(run)
+    run.write_rows([PAIR, replace(PAIR, verdict="fail")], PairRow)
+
+    assert manifest(run).keys() == before.keys()
+    assert manifest(run)["pairs.parquet"] != before["pairs.parquet"]
+    assert [row.verdict for row in run.read_rows(PairRow)] == ["pass", "fail"]
+    run.verify()
+
+
+def test_parts_are_read_together(run):
+    """The step table is a part a trial, each in the manifest."""
+    for name in ("b", "a"):
+        run.write_rows([samples.step_row(trial_id=name)], StepRow, part=name)
+
+    assert [row.trial_id for row in run.read_rows(StepRow)] == ["a", "b"]
+    assert {"steps/a.parquet", "steps/b.parquet"} <= manifest(run).keys()
+
+
+def test_nothing_unfinished_is_left(filled):
+    """No temporary file and no job folder stay behind."""
+    assert [name for name in files(filled) if name.endswith((".tmp", ".part"))] == []
+    assert not (filled.folder / "work" / "t").exists()
+
+
+def test_failed_write_keeps_what_was_there(run):
+    """A table that cannot be written leaves the former one whole, in file and manifest."""
+    run.write_rows([PAIR], PairRow)
+    with pytest.raises((pa.ArrowException, TypeError)):
+        run.write_rows([replace(PAIR, limit="two")], PairRow)
+
+    run.verify()
+    assert run.read_rows(PairRow) == [PAIR]

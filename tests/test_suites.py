@@ -1,0 +1,254 @@
+"""Suites, recipes, devices and sides: what is shipped loads, and what is mistyped is named."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from harness import environments, suites
+from harness.errors import UsageFault
+from harness.plan import plan_suite
+from harness.suites import OVERRIDES, Recipe, Suite, load_suite, load_toml, parse_side
+from harness.workflow import RunRequest, make_plan
+from runners.protocol.wire import Job
+from tests.fakes.command import fdbench
+
+PROJECT = Path(__file__).parent.parent
+SUITES = sorted(
+    path.stem
+    for path in (PROJECT / "suites").glob("*.toml")
+    if path.stem not in ("recipes", "devices")
+)
+SUITE = """
+description = "a test"
+size = "tiny"
+
+[[cells]]
+recipe = "wan21-t2v-1.3b-480p"
+baseline = "diffusers"
+floor = ["diffusers", "diffusers{dtype=float64}"]
+limit = 2.0
+limit_origin = "a test"
+settings = { denoising_steps = 5 }
+"""
+
+
+def write_suite(tmp_path, text):
+    """A suite file with this text."""
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_there_is_a_suite_to_load():
+    """The smoke suite ships."""
+    assert "smoke" in SUITES
+
+
+@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize("device", sorted(suites.load_devices()))
+def test_shipped_suite_plans_on_every_device(name, device):
+    """Every suite loads and can be laid out on every device, each cell planned or with a reason."""
+    loaded, suite = load_suite(name)
+    devices = suites.load_devices()
+    plan = plan_suite(loaded, suite, suites.load_recipes(), device, devices[device])
+
+    assert len(plan.cells) + len(plan.unsupported) == len(suite.cells)
+    assert all(reason for _, reason in plan.unsupported)
+
+
+@pytest.mark.parametrize("slug", sorted(suites.load_recipes().recipes))
+@pytest.mark.parametrize("size", ["full", "tiny"])
+def test_shipped_recipe_is_consistent(slug, size):
+    """A window holds whole AR steps, a self-forcing schedule has its steps, the network exists."""
+    recipes = suites.load_recipes()
+    recipe = recipes.recipes[slug]
+    values = dataclasses.asdict(recipe) | (recipe.tiny if size == "tiny" else {})
+
+    assert set(recipe.tiny) <= {item.name for item in dataclasses.fields(Recipe)}
+    assert (values["window_t"] + values["sink_t"]) % values["len_t"] == 0
+    assert len(recipe.denoising_timesteps) in (0, recipe.denoising_steps)
+    assert recipe.solver in ("self_forcing", "unipc")
+    assert recipes.network(recipe, size).dim % recipes.network(recipe, size).num_heads == 0
+
+
+def test_capture_is_where_the_window_is_full():
+    """The AR steps at which FlashDreams 0.1.0 captures its graph."""
+    recipes = suites.load_recipes().recipes
+
+    assert recipes["self-forcing-wan2.1-t2v-1.3b-taehv"].capture_ar == 7
+    assert recipes["self-forcing-wan2.1-t2v-1.3b-sink5-window7-rerope"].capture_ar == 4
+
+
+def test_slugs_agree_everywhere():
+    """Recipes, entry points and the runners of the candidate's environment name the same slugs."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    entry_points = project["project"]["entry-points"]["flashdreams.runner_configs"]
+    declared = environments.load_environments()["flashdreams"].variables
+    runners = dict(
+        item.strip().split("=") for item in declared["FLASHDREAMS_RUNNER_CONFIGS"].split(",")
+    )
+
+    assert set(suites.load_recipes().recipes) == set(entry_points)
+    assert runners == entry_points
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        pytest.param('size = "tiny"', 'size = "tiny"\nprocesess = 3', "procesess", id="unknown"),
+        pytest.param('size = "tiny"', "size = 1", "size", id="wrong-type"),
+        pytest.param('size = "tiny"', 'size = "tiny"\nseed = 1.5', "seed", id="float-for-int"),
+        pytest.param('size = "tiny"', 'size = "tiny"\nseed = true', "seed", id="bool-for-int"),
+        pytest.param('size = "tiny"', "size = 2026-11-23", "size", id="date"),
+        pytest.param('size = "tiny"', "", "size", id="missing"),
+        pytest.param("limit = 2.0", 'limit = "2"', "cells.0.limit", id="wrong-type-in-cell"),
+        pytest.param("limit = 2.0", "limit = 2.0\nlimt = 3", "cells.0.limt", id="unknown-in-cell"),
+        pytest.param('baseline = "diffusers"', "", "cells.0.baseline", id="missing-in-cell"),
+        pytest.param("[[cells]]", "[cells]", "cells", id="table-for-list"),
+    ],
+)
+def test_mistyped_suite_is_refused_by_file_and_key(tmp_path, old, new, key):
+    """Nothing in a suite file is ignored or guessed."""
+    assert old in SUITE
+    path = write_suite(tmp_path, SUITE.replace(old, new))
+
+    with pytest.raises(UsageFault) as caught:
+        load_toml(Suite, path)
+
+    assert str(path) in str(caught.value)
+    assert key in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"size = ", id="not-toml"),
+        pytest.param(b"\xff\xfe\x00", id="not-text"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"x = 1\nx = 2", id="repeated-key"),
+    ],
+)
+def test_file_that_is_no_suite_is_refused(tmp_path, content):
+    """A file that is not TOML, or no suite at all, is named."""
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+
+    with pytest.raises(UsageFault, match=r"mine\.toml"):
+        load_suite(str(path))
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder"])
+def test_suite_file_that_cannot_be_read_is_refused(tmp_path, kind):
+    """So is a path that is no file."""
+    path = tmp_path / "mine.toml"
+    if kind == "folder":
+        path.mkdir()
+
+    with pytest.raises(UsageFault, match=r"mine\.toml"):
+        load_suite(str(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        pytest.param("denoising_steps = 5", "denoisng_steps = 5", "denoising_steps", id="settings"),
+        pytest.param("{dtype=float64}", "{dtpe=float64}", "dtype", id="side-override"),
+        pytest.param("{dtype=float64}", "{nonce=1}", "nonce", id="forbidden-override"),
+        pytest.param("{dtype=float64}", "{dtype}", "no value", id="override-without-value"),
+        pytest.param("{dtype=float64}", "{dtype=float64", "form", id="open-brace"),
+        pytest.param("480p", "480", "wan21-t2v-1.3b-480p", id="recipe"),
+        pytest.param("denoising_steps = 5", 'denoising_steps = "5"', "denoising_steps", id="type"),
+        pytest.param("denoising_steps = 5", "shift = nan", "shift", id="nan"),
+        pytest.param("denoising_steps = 5", "len_t = 0", "len_t", id="zero"),
+        pytest.param("{dtype=float64}", "{dtype=64}", "dtype", id="override-type"),
+        pytest.param("{dtype=float64}", "{ar_steps=many}", "ar_steps", id="override-word"),
+        pytest.param(', "diffusers{dtype=float64}"', "", "floor", id="floor-of-one"),
+        pytest.param('"tiny"', '"tiny"\nprocesses = 0', "processes", id="no-processes"),
+        pytest.param('"tiny"', '"huge"', "size", id="unknown-size"),
+    ],
+)
+def test_impossible_suite_is_refused_with_the_nearest_name(tmp_path, old, new, said):
+    """What cannot run is refused by the plan, before anything is built; the message names it."""
+    assert old in SUITE
+    path = write_suite(tmp_path, SUITE.replace(old, new))
+
+    with pytest.raises(UsageFault, match=said):
+        make_plan(RunRequest(suite=str(path), device="cpu", out=tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides"),
+    [
+        pytest.param("official", (), id="plain"),
+        pytest.param("official{}", (), id="empty-braces"),
+        pytest.param("official{dtype=float16}", (("dtype", "float16"),), id="word"),
+        pytest.param("fd{shift=5.0,seed=1}", (("shift", 5.0), ("seed", 1)), id="numbers"),
+        pytest.param("fd{compile=true}", (("compile", True),), id="bool"),
+        pytest.param(
+            "fd{denoising_timesteps=[1000, 500],dtype=float32}",
+            (("denoising_timesteps", [1000, 500]), ("dtype", "float32")),
+            id="list",
+        ),
+        pytest.param("fd{ dtype = float32 }", (("dtype", "float32"),), id="spaces"),
+    ],
+)
+def test_side_is_read_and_round_trips(text, overrides):
+    """A side is an environment and overrides, and what it is shown as reads back as itself."""
+    side = parse_side(text, "here")
+
+    assert side.environment == text.partition("{")[0]
+    assert side.overrides == overrides
+    assert parse_side(str(side), "here") == side
+
+
+def test_overrides_are_the_job_but_for_identity():
+    """Which fields of a job a suite may set is frozen here."""
+    assert {item.name for item in dataclasses.fields(Job)} - OVERRIDES == {
+        "protocol",
+        "nonce",
+        "slug",
+        "size",
+        "network",
+        "weights",
+        "noise",
+        "text",
+        "device",
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "near"),
+    [
+        pytest.param("--suite", "smok", "smoke", id="suite"),
+        pytest.param("--suite", "recipes", "smoke", id="suite-that-is-a-table"),
+        pytest.param("--suite", "missing.toml", "missing.toml", id="suite-file"),
+        pytest.param("--gpu", "h20", "h200", id="device"),
+        pytest.param("--only", "no-such-cell", "wan21-t2v-1.3b-480p/cpu/diffusers", id="cell"),
+    ],
+)
+def test_unknown_name_exits_2_with_the_nearest(tmp_path, option, value, near):
+    """A name that fdbench does not know is answered with one that it does."""
+    options = {"--suite": "smoke", "--gpu": "cpu", "--out": tmp_path / "out"} | {option: value}
+    done = fdbench("run", *(word for pair in options.items() for word in pair))
+
+    assert (done.code, done.out) == (2, "")
+    assert near in done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["recipes", "suites", "devices", "envs"])
+def test_list_names_everything(kind):
+    """``fdbench list`` has every name that the other commands take."""
+    known = {
+        "recipes": suites.load_recipes().recipes,
+        "suites": SUITES,
+        "devices": suites.load_devices(),
+        "envs": environments.load_environments(),
+    }[kind]
+    done = fdbench("list", kind)
+
+    assert [line.split()[0] for line in done.out.splitlines()] == sorted(
+        known, key=list(known).index
+    )
