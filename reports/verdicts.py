@@ -10,17 +10,14 @@ from harness.records import Verdict
 from harness.units import format_error
 from reports.distance import DistanceRow, distance_table
 from reports.evidence import CellEvidence, Evidence
-from reports.sides import display_device, display_side, listed
+from reports.sides import listed
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerdictRow:
     """One cell's verdict."""
 
-    cell_id: str
-    recipe: str
-    device: str
-    baseline: str
+    cell: CellEvidence
     verdict: str
     reason: str
     worst: str
@@ -77,10 +74,7 @@ _STATES = {
 def _row(cell: CellEvidence) -> VerdictRow:
     worst = distance_table(cell).worst
     return VerdictRow(
-        cell_id=cell.cell_id,
-        recipe=cell.recipe,
-        device=display_device(cell.device),
-        baseline=display_side(cell.baseline),
+        cell=cell,
         verdict=cell.pair.verdict if cell.pair else Verdict.INCOMPLETE.value,
         reason=cell.pair.reason if cell.pair else _unjudged(cell),
         worst=_ratio(worst) if worst else "",

@@ -107,7 +107,8 @@ def test_the_library_as_shipped_fails_parity(tmp_path):
     [
         pytest.param(
             "    return transformer\n",
-            "    transformer.blocks[1].ffn.net[2].weight.data[7, 11] += 0.5\n    return transformer\n",
+            "    transformer.blocks[1].ffn.net[2].weight.data[7, 11] += 0.5\n"
+            "    return transformer\n",
             id="one-weight",
         ),
         pytest.param(

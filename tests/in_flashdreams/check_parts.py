@@ -1,11 +1,13 @@
-"""Checks of the runners' parts that need torch and flashdreams; run in the candidate's environment."""
+"""Checks of the runners' parts that need torch and flashdreams, run in that environment."""
 
 import torch
+
 from runners import cpu
 
 # isort: split
 
 from flashdreams.infra.config import derive_config
+
 from runners import exact_timesteps, self_forcing, wan21
 
 
@@ -78,7 +80,10 @@ def check_unwrap_takes_averaged_weights_and_strips_wrappers() -> None:
     """Training checkpoints come wrapped twice; the averaged generator wins."""
     wanted, other = torch.ones(1), torch.zeros(1)
     for checkpoint in (
-        {"generator_ema": {"model._fsdp_wrapped_module.a": wanted}, "generator": {"model.a": other}},
+        {
+            "generator_ema": {"model._fsdp_wrapped_module.a": wanted},
+            "generator": {"model.a": other},
+        },
         {"generator": {"model.a": wanted}},
         {"net.a": wanted},
     ):

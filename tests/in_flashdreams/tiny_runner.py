@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+
 from runners.self_forcing import WAN_VAE
 
 # isort: split
@@ -28,7 +29,7 @@ class SeededTextEncoderConfig(EncoderConfig):
 class SeededTextEncoder(Encoder):
     """Embeds a prompt as noise seeded by its text."""
 
-    def forward(self, input: list[str]) -> torch.Tensor:
+    def forward(self, input: list[str]) -> torch.Tensor:  # noqa: A002  the library's name
         """Embeddings [N, 16, 64]."""
         seeds = [hashlib.sha256(text.encode()).digest()[0] for text in input]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
