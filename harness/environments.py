@@ -25,6 +25,8 @@ from runners.protocol.wire import sha256_file
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 ENVIRONMENTS_DIR = PROJECT_DIR / "upstream_envs"
 _MARKER = "fdbench-built.json"
+_PROGRAMS = ("python", "torchrun", "flashdreams-run")
+"""First words of commands, all of them in an environment's ``bin``."""
 _DIGEST_GLOB = 12 * "[0-9a-f]"
 
 
@@ -39,6 +41,8 @@ class Environment:
     """Requirements, resolved under the project's constraints."""
     command: list[str]
     """What to run; ``{slug}`` and ``{job}`` are filled in. The first word is in the environment."""
+    recipes: list[str] = field(default_factory=list)
+    """FlashDreams slugs that its adapter drives."""
     no_deps: list[str] = field(default_factory=list)
     """Requirements installed without their declared dependencies."""
     variables: dict[str, str] = field(default_factory=dict)
@@ -61,15 +65,26 @@ class BuiltEnvironment:
     code: Path
     """Folder with the staged ``runners`` package and the adapter."""
 
-    def command(self, slug: str, job: Path) -> list[str]:
-        """The process to launch for one job."""
-        words = [word.format(slug=slug, job=job) for word in self.declared.command]
-        words[1:] = [str(self.code / word) if word == "adapter.py" else word for word in words[1:]]
-        return [str(self.folder / "bin" / words[0]), *words[1:]]
+    def command(self, slug: str, job: Path, gpus: int = 1) -> list[str]:
+        """The process to launch for one job; one rank a GPU where there are several."""
+        places = {name: str(self.folder / "bin" / name) for name in _PROGRAMS}
+        places["adapter.py"] = str(self.code / "adapter.py")
+        words = command_words(self.declared, gpus)
+        return [places.get(word, word).format(slug=slug, job=job) for word in words]
 
     def variables(self) -> dict[str, str]:
         """Environment variables for the process, the staged code among them."""
         return {**self.declared.variables, "PYTHONPATH": str(self.code)}
+
+
+def command_words(declared: Environment, gpus: int) -> list[str]:
+    """An environment's command, under ``torchrun`` where a trial has several GPUs."""
+    if gpus == 1:
+        return declared.command
+    ranks = ["torchrun", f"--nproc_per_node={gpus}"]
+    if declared.command[0] == "python":
+        return [*ranks, *declared.command[1:]]
+    return [*ranks, "--no-python", *declared.command]
 
 
 def cache_dir() -> Path:
@@ -86,6 +101,11 @@ def load_environments(folder: Path = ENVIRONMENTS_DIR) -> dict[str, Environment]
     return {
         path.parent.name: load_toml(Environment, path) for path in sorted(folder.glob("*/env.toml"))
     }
+
+
+def driven_recipes(folder: Path = ENVIRONMENTS_DIR) -> dict[str, list[str]]:
+    """Environment to the recipes it drives."""
+    return {name: declared.recipes for name, declared in load_environments(folder).items()}
 
 
 def build(

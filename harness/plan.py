@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from harness.errors import UsageFault
@@ -21,8 +22,23 @@ from runners.protocol.wire import PROTOCOL_VERSION, Artifact, Job
 _UNMADE = Artifact(path="", sha256="")
 
 
-def plan_suite(name: str, suite: Suite, recipes: Recipes, device_key: str, device: Device) -> Plan:
+def plan_suite(
+    name: str,
+    suite: Suite,
+    recipes: Recipes,
+    device_key: str,
+    device: Device,
+    driven: Mapping[str, Collection[str]] | None = None,
+) -> Plan:
     """Lay out every cell and trial of a suite; the denominator of the result is fixed here.
+
+    Args:
+        name: Of the suite.
+        suite: What to compare.
+        recipes: Every recipe.
+        device_key: Key of the device.
+        device: The device.
+        driven: Environment to the recipes it drives, for those that exist; None to leave that open.
 
     Raises:
         UsageFault: The suite names an unknown recipe, or sets something that cannot be set.
@@ -30,16 +46,19 @@ def plan_suite(name: str, suite: Suite, recipes: Recipes, device_key: str, devic
     cells, unsupported = [], []
     for number, cell in enumerate(suite.cells):
         where = f"suite {name}, cell {number + 1}"
-        cell_id = f"{cell.recipe}/{device_key}/{cell.baseline}"
-        reason = _why_unsupported(suite, device)
+        cell_id = "/".join(filter(None, (cell.recipe, device_key, cell.baseline, cell.scene)))
+        recipe = recipes.recipes[pick("recipe", cell.recipe, recipes.recipes, where)]
+        check_overrides(cell.settings, where)
+        sides = _sides_of(cell, recipe, where)
+        reason = _why_unsupported(suite, recipe, recipes, device)
+        if not reason and driven is not None:
+            reason = _why_undriven(cell, recipe, sides, driven)
         if reason:
             unsupported.append((cell_id, reason))
             continue
-        recipe = recipes.recipes[pick("recipe", cell.recipe, recipes.recipes, where)]
-        check_overrides(cell.settings, where)
         job = _base_job(suite, cell.recipe, recipe, recipes, device)
-        cells.append(_plan_cell(cell_id, suite, cell, device_key, job, where))
-    _refuse_repeats([cell.cell_id for cell in cells], name)
+        cells.append(_plan_cell(cell_id, suite, cell, sides, device_key, job))
+    _refuse_repeats([*(cell.cell_id for cell in cells), *dict(unsupported)], name)
     return Plan(
         suite=name,
         device=device_key,
@@ -84,9 +103,61 @@ def _shifted(sigma: float, shift: float) -> float:
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
-def _why_unsupported(suite: Suite, device: Device) -> str:
-    if suite.size == "full" and device.torch_device == "cpu":
-        return "full size needs a GPU"
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Sides:
+    """The sides of a cell."""
+
+    candidate: Side
+    reference: Side
+    floor: tuple[Side, Side]
+
+
+def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> _Sides:
+    """Read a cell's sides; ``official`` stands for the environment of that baseline.
+
+    Raises:
+        UsageFault: A side or the floor is not what it should be.
+    """
+    if len(cell.floor) != 2:
+        raise UsageFault(f"{where}: floor names {len(cell.floor)} sides, it takes two")
+    named = {key: baseline.environment for key, baseline in recipe.baselines.items()}
+    read = [
+        dataclasses.replace(side, environment=named.get(side.environment, side.environment))
+        for text in (cell.candidate, cell.reference or cell.baseline, *cell.floor)
+        for side in [parse_side(text, where)]
+    ]
+    if read[2] == read[3]:
+        raise UsageFault(f"{where}: floor is {read[2]} twice: two sides that differ in precision")
+    return _Sides(candidate=read[0], reference=read[1], floor=(read[2], read[3]))
+
+
+def _why_unsupported(suite: Suite, recipe: Recipe, recipes: Recipes, device: Device) -> str:
+    """Why a recipe cannot be run on a device at all; empty if it can."""
+    weights_gb = 2e-9 * recipes.networks[recipe.network].parameters
+    is_full = suite.size == "full"
+    reasons = {
+        f"no FlashDreams runner yet: {recipe.no_runner}": bool(recipe.no_runner),
+        f"no matched trial yet: {recipe.no_matched_trial}": bool(recipe.no_matched_trial),
+        "full size needs a GPU": is_full and device.torch_device == "cpu",
+        "the recipe has no tiny size": not is_full and not recipe.tiny,
+        f"its weights alone need {weights_gb:.0f} GB": is_full
+        and 0 < device.memory_gb < weights_gb,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _why_undriven(
+    cell: SuiteCell, recipe: Recipe, sides: _Sides, driven: Mapping[str, Collection[str]]
+) -> str:
+    """Why an environment of a cell cannot run it; empty if all can."""
+    for side in (sides.reference, *sides.floor, sides.candidate):
+        name = side.environment
+        if name not in driven:
+            return f"no environment {name} yet: upstream_envs/{name} is not there"
+        if cell.recipe not in driven[name]:
+            return f"environment {name} does not drive this recipe yet"
+    if cell.settings.get("decoder", recipe.decoder) != "none":
+        return 'matched trials compare latents so far: set decoder = "none" in the cell'
     return ""
 
 
@@ -111,6 +182,7 @@ def _base_job(suite: Suite, slug: str, recipe: Recipe, recipes: Recipes, device:
         device=device.torch_device,
         threads=0 if on_gpu else suite.threads,
         capture_steps=(),
+        gpus=recipe.gpus if on_gpu else 1,
         **{key: values[key] for key in _RECIPE_FIELDS},
         denoising_timesteps=tuple(recipe.denoising_timesteps),
         compile=recipe.compile and on_gpu,
@@ -150,15 +222,9 @@ def change_job(job: Job, changes: dict[str, Any]) -> Job:
 
 
 def _plan_cell(
-    cell_id: str, suite: Suite, cell: SuiteCell, device_key: str, job: Job, where: str
+    cell_id: str, suite: Suite, cell: SuiteCell, sides: _Sides, device_key: str, job: Job
 ) -> PlannedCell:
-    if len(cell.floor) != 2:
-        raise UsageFault(f"{where}: floor names {len(cell.floor)} sides, it takes two")
-    candidate = parse_side(cell.candidate, where)
-    reference = parse_side(cell.reference or cell.baseline, where)
-    floor = (parse_side(cell.floor[0], where), parse_side(cell.floor[1], where))
-    if floor[0] == floor[1]:
-        raise UsageFault(f"{where}: floor is {floor[0]} twice: two sides that differ in precision")
+    candidate, reference, floor = sides.candidate, sides.reference, sides.floor
     launches = _interleave(candidate, reference, suite.processes, random.Random(cell_id))
     launches += [(Role.FLOOR, side, 0) for side in floor if side not in (candidate, reference)]
     trials = tuple(

@@ -1,63 +1,50 @@
 """A run's folder: Parquet tables, logs, captures and a manifest of every file's digest.
 
-Owns column names and units. Files are written beside their place, synced and renamed.
+Every change happens under the run's lock, in this order: new files are written beside their places,
+the manifest names their digests, they are renamed. Whoever takes the lock next finishes or undoes
+what a killed process had begun.
 """
 
-import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
+from harness.durable import BESIDE, beside, disk_faults, files_in, publish, sync, write_beside
 from harness.errors import IntegrityFault, UsageFault
-from harness.records import PairRow, ParityRow, StepRow, TrialRow
+from harness.manifest import (
+    MANIFEST_FILE,
+    RUN_FILE,
+    Entry,
+    evidence_files,
+    read_manifest,
+    write_manifest,
+)
+from harness.records import PairRow, ParityRow, PlannedCell, StepRow, TrialRow
+from harness.runfile import dump_run, load_plan, load_run
+from harness.schema import (
+    SCHEMA_VERSION,
+    TABLES,
+    Row,
+    read_table,
+    schema_of,
+    to_rows,
+    to_table,
+    units_of,
+)
 from runners.protocol.wire import sha256_file
 
-SCHEMA_VERSION = 1
-RUN_FILE, MANIFEST_FILE = "run.json", "MANIFEST.jsonl"
-STEP, TRIAL, PAIR, PARITY = StepRow, TrialRow, PairRow, ParityRow
+if TYPE_CHECKING:
+    import pandas as pd
 
-Row = TypeVar("Row", StepRow, TrialRow, PairRow, ParityRow)
-
-_STRING, _FLOAT, _INT = pa.string(), pa.float64(), pa.int64()
-_COLUMN_TYPES: dict[Any, pa.DataType] = {
-    str: _STRING,
-    float: _FLOAT,
-    int: _INT,
-    float | None: _FLOAT,
-    dict[str, float]: pa.map_(_STRING, _FLOAT),
-    tuple[float, ...]: pa.list_(_FLOAT),
-}
-_EVIDENCE = ("steps", "logs", "captures")
-_UNITS = {"_ms": "ms", "_s": "s", "_gib": "GiB", "byte_start": "byte", "byte_end": "byte"}
-_TABLES: dict[type, str] = {
-    StepRow: "steps",
-    TrialRow: "trials.parquet",
-    PairRow: "pairs.parquet",
-    ParityRow: "parity.parquet",
-}
-
-
-def schema_of(row_type: type) -> pa.Schema:
-    """Parquet schema of a record type: its fields in order, each with its unit."""
-    columns = [
-        pa.field(
-            item.name,
-            _COLUMN_TYPES[item.type],
-            nullable=item.type == float | None,
-            metadata={"unit": _unit(item.name)},
-        )
-        for item in fields(row_type)
-    ]
-    return pa.schema(columns, metadata={"fdbench_schema": str(SCHEMA_VERSION)})
-
-
-def _unit(column: str) -> str:
-    return next((unit for suffix, unit in _UNITS.items() if column.endswith(suffix)), "")
+LOGS, CAPTURES, WORK, _LOCKS = "logs", "captures", "work", ".locks"
 
 
 class Store:
@@ -66,17 +53,61 @@ class Store:
     def __init__(self, folder: Path) -> None:
         """Use ``folder``; see :func:`create` and :func:`open_run`."""
         self.folder = folder
+        self._lock = FileLock(folder / _LOCKS / "run.lock")
+        self._cells: set[str] = set()
+        """Cells that this process holds."""
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the run against other writers; a lock of a dead process is free.
+
+        Raises:
+            EnvironmentFault: The disk is full.
+        """
+        with disk_faults(self.folder):
+            (self.folder / _LOCKS).mkdir(exist_ok=True)
+            outermost = not self._lock.is_locked
+            with self._lock:
+                if outermost:
+                    self._settle_files()
+                yield
+
+    @contextmanager
+    def holding_cell(self, cell_id: str) -> Iterator[None]:
+        """Hold a cell while its trials run.
+
+        Raises:
+            UsageFault: Another process runs it now.
+        """
+        (self.folder / _LOCKS).mkdir(exist_ok=True)
+        lock = FileLock(self.folder / _LOCKS / f"{_slug(cell_id)}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UsageFault(
+                f"{self.folder}: another process runs {cell_id} now; wait for it, or stop it first"
+            ) from error
+        self._cells.add(cell_id)
+        try:
+            yield
+        finally:
+            self._cells.discard(cell_id)
+            lock.release()
+
+    def is_held(self, cell_id: str) -> bool:
+        """Whether another process runs the cell now."""
+        if cell_id in self._cells:
+            return False
+        try:
+            with self.holding_cell(cell_id):
+                return False
+        except UsageFault:
+            return True
 
     def write_rows(self, rows: Sequence[Row], row_type: type[Row], part: str = "") -> None:
         """Write a whole table, or one part of the step table, in place of what was there."""
-        name = _TABLES[row_type]
-        path = self.folder / name / f"{part}.parquet" if part else self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table = pa.Table.from_pylist([_plain(row) for row in rows], schema=schema_of(row_type))
-        beside = path.with_name(path.name + ".tmp")
-        pq.write_table(table, beside, write_page_checksum=True)
-        _publish(beside, path)
-        self.register([path])
+        with self.writing():
+            self._publish([self._write_table(rows, row_type, part)])
 
     def read_rows(self, row_type: type[Row]) -> list[Row]:
         """Read a table back as records; a table that was never written is empty.
@@ -84,57 +115,79 @@ class Store:
         Raises:
             IntegrityFault: The file is damaged or of another schema version.
         """
-        path = self.folder / _TABLES[row_type]
-        parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path] * path.exists()
-        rows: list[Row] = []
-        for part in parts:
-            try:
-                table = pq.read_table(part, page_checksum_verification=True)
-            except (OSError, pa.ArrowException) as error:
-                raise IntegrityFault(f"{part}: not a readable Parquet file ({error})") from error
-            wanted = schema_of(row_type)
-            if table.schema != wanted or table.schema.metadata != wanted.metadata:
-                raise IntegrityFault(f"{part}: columns are not those of schema {SCHEMA_VERSION}")
-            rows += [_record(row_type, values) for values in table.to_pylist()]
-        return rows
+        return to_rows(self.read_table(row_type), row_type)
 
-    def write_run(self, run: dict[str, Any]) -> None:
+    def read_table(self, row_type: type) -> pa.Table:
+        """Read a table, all parts together; see :meth:`read_rows`."""
+        path = self.folder / TABLES[row_type]
+        parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path] * path.exists()
+        tables = [read_table(part, row_type) for part in parts]
+        return pa.concat_tables([schema_of(row_type).empty_table(), *tables])
+
+    def write_run(self, run: Mapping[str, Any]) -> None:
         """Write what the run was asked for, and how it stands."""
-        path = self.folder / RUN_FILE
-        write_text(path, json.dumps(run | {"schema": SCHEMA_VERSION}, indent=1) + "\n")
-        self.register([path])
+        with self.writing():
+            write_beside(self.folder / RUN_FILE, dump_run(dict(run)))
+            self._publish([self.folder / RUN_FILE])
 
     def read_run(self) -> dict[str, Any]:
         """Read ``run.json``.
 
         Raises:
-            IntegrityFault: It is no JSON object.
+            IntegrityFault: It is damaged or of another version.
         """
-        path = self.folder / RUN_FILE
-        try:
-            run = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise IntegrityFault(f"{path}: not JSON ({error})") from error
-        if not isinstance(run, dict):
-            raise IntegrityFault(f"{path}: not the record of a run")
-        return run
+        return load_run(self.folder / RUN_FILE)
 
-    def commit_trial(self, work: Path, trial_id: str) -> None:
-        """Move a finished trial's files to their place by rename and enter them in the manifest."""
-        captures, logs = self.folder / "captures" / trial_id, self.folder / "logs" / trial_id
-        captures.mkdir(parents=True)
-        for capture in work.glob("*.safetensors"):
-            capture.rename(captures / capture.name)
-        logs.parent.mkdir(exist_ok=True)
-        work.rename(logs)
-        self.register(_files_in(logs) + _files_in(captures))
+    def read_plan(self) -> tuple[PlannedCell, ...]:
+        """Every planned cell of the run, in order.
 
-    def register(self, paths: Sequence[Path]) -> None:
+        Raises:
+            IntegrityFault: ``run.json`` is damaged or has no plan.
+        """
+        return load_plan(self.read_run().get("plan"), self.folder / RUN_FILE)
+
+    def add_trial(
+        self, work: Path, row: TrialRow, steps: Sequence[StepRow], digests: Mapping[str, str]
+    ) -> None:
+        """Move a finished trial's files to their place and enter its rows.
+
+        Args:
+            work: Its job folder; captures lie in it as ``*.safetensors``.
+            row: What it came to.
+            steps: Its AR steps.
+            digests: Of every file, by the path it will have in the run's folder.
+        """
+        with self.writing():
+            self._move_trial(work, row.trial_id)
+            self.enter_trial(row, steps, digests)
+
+    def enter_trial(
+        self, row: TrialRow, steps: Sequence[StepRow], digests: Mapping[str, str]
+    ) -> None:
+        """Enter the rows of a trial whose files are in their place, with their digests."""
+        with self.writing():
+            rows = [old for old in self.read_rows(TrialRow) if old.trial_id != row.trial_id]
+            changed = [self._write_table(self._in_order([*rows, row]), TrialRow)]
+            if steps:
+                changed.append(self._write_table(steps, StepRow, row.trial_id))
+            self._publish(changed, digests)
+
+    def add_judgement(self, pair: PairRow, parity: Sequence[ParityRow]) -> None:
+        """Enter a cell's verdict and its distances, in place of earlier ones."""
+        with self.writing():
+            pairs = [row for row in self.read_rows(PairRow) if row.cell_id != pair.cell_id]
+            others = [row for row in self.read_rows(ParityRow) if row.cell_id != pair.cell_id]
+            self._publish(
+                [
+                    self._write_table(self._in_order([*pairs, pair]), PairRow),
+                    self._write_table(self._in_order([*others, *parity]), ParityRow),
+                ]
+            )
+
+    def register(self, digests: Mapping[str, str]) -> None:
         """Enter files in the manifest, in place of earlier entries for the same files."""
-        manifest = self._manifest()
-        manifest |= {str(path.relative_to(self.folder)): sha256_file(path) for path in paths}
-        lines = [json.dumps({"path": name, "sha256": manifest[name]}) for name in sorted(manifest)]
-        write_text(self.folder / MANIFEST_FILE, "\n".join(lines) + "\n")
+        with self.writing():
+            self._publish([], digests)
 
     def verify(self) -> None:
         """Compare the run's files with the manifest; what a report added does not count.
@@ -142,27 +195,144 @@ class Store:
         Raises:
             IntegrityFault: A file is missing, altered or unknown; the message names the first.
         """
-        manifest = self._manifest()
-        known = [path for name in _EVIDENCE for path in _files_in(self.folder / name)]
-        for path in [self.folder / RUN_FILE, *sorted(self.folder.glob("*.parquet")), *known]:
-            if str(path.relative_to(self.folder)) not in manifest:
-                raise IntegrityFault(f"{path} is not in {MANIFEST_FILE}")
-        for name, digest in manifest.items():
-            path = self.folder / name
-            if not path.is_file():
-                raise IntegrityFault(f"{self.folder}: {name} is missing")
-            if sha256_file(path) != digest:
-                raise IntegrityFault(f"{self.folder}: {name} was altered after the run")
+        # A run on a read-only disk has no writer to wait for.
+        writable = os.access(self.folder, os.W_OK)
+        if writable:
+            (self.folder / _LOCKS).mkdir(exist_ok=True)
+        with self._lock if writable else nullcontext():
+            manifest = read_manifest(self.folder)
+            for path in evidence_files(self.folder):
+                if str(path.relative_to(self.folder)) not in manifest:
+                    raise IntegrityFault(f"{path} is not in {MANIFEST_FILE}")
+            for entry in manifest.values():
+                what = self.fault_of(entry)
+                if what:
+                    raise IntegrityFault(f"{self.folder}: {entry.path} {what}")
 
-    def _manifest(self) -> dict[str, str]:
-        path = self.folder / MANIFEST_FILE
-        if not path.exists():
-            return {}
-        try:
-            entries = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-            return {entry["path"]: entry["sha256"] for entry in entries}
-        except (ValueError, KeyError, TypeError) as error:
-            raise IntegrityFault(f"{path}: not a manifest ({error})") from error
+    def fault_of(self, entry: Entry) -> str:
+        """What is wrong with a file of the manifest; empty if nothing is."""
+        path = self.folder / entry.path
+        if not path.is_file():
+            return "" if entry.pruned else "is missing"
+        return "" if sha256_file(path) == entry.sha256 else "was altered after the run"
+
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Remove files and folders that are no evidence, or can be derived again."""
+        with self.writing():
+            for path in paths:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+
+    def _write_table(self, rows: Sequence[Row], row_type: type[Row], part: str = "") -> Path:
+        """Write a table beside its place; returns the place."""
+        name = TABLES[row_type]
+        path = self.folder / name / f"{part}.parquet" if part else self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(to_table(rows, row_type), beside(path), write_page_checksum=True)
+        sync(beside(path))
+        return path
+
+    def _publish(self, changed: Sequence[Path], digests: Mapping[str, str] | None = None) -> None:
+        """Enter files that lie beside their places, and others, in the manifest; then rename."""
+        entries = read_manifest(self.folder)
+        new = {self._name(path): sha256_file(beside(path)) for path in changed}
+        for name, digest in {**(digests or {}), **new}.items():
+            entries[name] = Entry(path=name, sha256=digest)
+        write_manifest(self.folder, entries.values())
+        for path in changed:
+            publish(path)
+
+    def _settle_files(self) -> None:
+        """Finish the renames that the manifest already names; drop what it does not."""
+        unfinished = [
+            path for part in (".", "steps") for path in (self.folder / part).glob(f"*{BESIDE}")
+        ]
+        if unfinished:
+            try:
+                entries = read_manifest(self.folder)
+            except IntegrityFault:  # fsck says so; nothing may be thrown away on its word
+                return
+            for path in unfinished:
+                place = path.with_name(path.name.removesuffix(BESIDE))
+                entry = entries.get(self._name(place))
+                if entry is not None and sha256_file(path) == entry.sha256:
+                    publish(place)
+                else:
+                    path.unlink()
+
+    def _move_trial(self, work: Path, trial_id: str) -> None:
+        """Captures first: a trial is there once its folder of logs is."""
+        captures, logs = self.folder / CAPTURES / trial_id, self.folder / LOGS / trial_id
+        if captures.exists() and not logs.exists():
+            shutil.rmtree(captures)
+        captures.mkdir(parents=True)
+        for path in files_in(work):
+            sync(path)
+        for capture in work.glob("*.safetensors"):
+            capture.rename(captures / capture.name)
+        sync(captures)
+        logs.parent.mkdir(exist_ok=True)
+        work.rename(logs)
+        sync(logs.parent)
+
+    def _in_order(self, rows: list[Row]) -> list[Row]:
+        """Rows cell by cell and trial by trial as planned, whatever order they came in."""
+        cells = self.read_plan() if "plan" in self.read_run() else ()
+        order = {cell.cell_id: place for place, cell in enumerate(cells)}
+        trials = [trial.trial_id for cell in cells for trial in cell.trials]
+        places = {trial_id: place for place, trial_id in enumerate(trials)}
+
+        def key(row: Row) -> tuple[int, int]:
+            trial_id = vars(row).get("trial_id", "")
+            return order.get(row.cell_id, len(order)), places.get(trial_id, len(places))
+
+        return sorted(rows, key=key)
+
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self.folder))
+
+
+class Frames:
+    """The tables of a run as pandas frames; maps are dicts, units are in ``attrs``."""
+
+    def __init__(self, store: Store) -> None:
+        """Read from ``store`` when asked."""
+        self._store = store
+
+    def steps(self) -> "pd.DataFrame":
+        """A row per AR step and rank."""
+        return self._frame(StepRow)
+
+    def trials(self) -> "pd.DataFrame":
+        """A row per process launch."""
+        return self._frame(TrialRow)
+
+    def pairs(self) -> "pd.DataFrame":
+        """A row per judged cell."""
+        return self._frame(PairRow)
+
+    def parity(self) -> "pd.DataFrame":
+        """A row per compared AR step."""
+        return self._frame(ParityRow)
+
+    def _frame(self, row_type: type) -> "pd.DataFrame":
+        frame = self._store.read_table(row_type).to_pandas(maps_as_pydicts="strict")
+        frame.attrs = {"schema": SCHEMA_VERSION, "units": units_of(row_type)}
+        return frame
+
+
+def open_store(folder: Path | str) -> Frames:
+    """Open a run for analysis.
+
+    Raises:
+        UsageFault: It is no run.
+        IntegrityFault: A file is missing or was altered.
+    """
+    run_store = open_run(Path(folder))
+    run_store.verify()
+    return Frames(run_store)
 
 
 def require_new(folder: Path) -> None:
@@ -204,35 +374,5 @@ def open_run(folder: Path) -> Store:
     return Store(folder)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its place, sync it and rename it there."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    _publish(beside, path)
-
-
-def _files_in(folder: Path) -> list[Path]:
-    """Every file below a folder; links, which a side may have made, are no files."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
-
-
-def _publish(beside: Path, path: Path) -> None:
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
-def _plain(row: Any) -> dict[str, Any]:
-    values = asdict(row)
-    return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
-    }
-
-
-def _record(row_type: type[Row], values: dict[str, Any]) -> Row:
-    for item in fields(row_type):
-        if item.type == dict[str, float]:
-            values[item.name] = dict(values[item.name])
-        elif item.type == tuple[float, ...]:
-            values[item.name] = tuple(values[item.name])
-    return row_type(**values)
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.-]", ".", name)

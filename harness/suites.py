@@ -5,7 +5,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
@@ -44,6 +44,7 @@ _COUNTS = {
     "window_t",
     "latent_height",
     "latent_width",
+    "gpus",
 }
 """Job fields of which there is at least one."""
 
@@ -53,12 +54,27 @@ Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """An upstream runner that a recipe is compared with."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str
+    """As the model page calls it."""
+    environment: str
+    """Folder under ``upstream_envs``, whether or not it exists yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Geometry and sampling of one FlashDreams slug, the same for both sides."""
 
     __pydantic_config__ = _STRICT
 
-    flavour: str
+    model: str
+    """Name of its card on the model page."""
+    flavour: Literal["streaming", "bidirectional", "super_resolution"]
+    checkpoints: list[str]
     network: str
     solver: str
     denoising_timesteps: list[int]
@@ -75,8 +91,15 @@ class Recipe:
     decoder: str
     compile: bool
     cuda_graph: bool
+    baselines: dict[str, Baseline]
+    gpus: PositiveInt = 1
+    """GPUs the published figures were measured on, one process each."""
     tiny: dict[str, Any] = field(default_factory=dict)
     """Values that replace the others at ``size = "tiny"``."""
+    no_runner: str = ""
+    """Why there is no FlashDreams runner for it; empty if there is one."""
+    no_matched_trial: str = ""
+    """Why it cannot be run as one side of a pair; empty if it can."""
 
     @property
     def capture_ar(self) -> int:
@@ -85,17 +108,30 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkSizes:
+    """A network's parameter count and its shape at each size."""
+
+    __pydantic_config__ = _STRICT
+
+    parameters: PositiveInt
+    """At full size."""
+    full: dict[str, int]
+    tiny: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipes:
     """All of ``recipes.toml``."""
 
     __pydantic_config__ = _STRICT
 
-    networks: dict[str, dict[str, Any]]
+    networks: dict[str, NetworkSizes]
     recipes: dict[str, Recipe]
 
     def network(self, recipe: Recipe, size: str) -> Network:
         """Shape of a recipe's network at a size."""
-        return Network(**self.networks[recipe.network][size])
+        sizes = self.networks[recipe.network]
+        return Network(**(sizes.tiny if size == "tiny" else sizes.full))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +143,14 @@ class Device:
     name: str
     torch_device: str
     attention: str
+    architecture: str = "any"
+    """Of the host, as ``uname -m`` prints it."""
     nvml: list[str] = field(default_factory=list)
     """Names NVML reports for it."""
+    memory_gb: float = 0.0
+    """Usable by one process; 0 for a CPU, whose memory is not judged."""
+    nominal_tflops: float = 0.0
+    """Dense bfloat16 from the maker's data sheet, for estimates only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +167,9 @@ class SuiteCell:
     limit_origin: str
     candidate: str = "flashdreams"
     reference: str = ""
-    """The baseline unless given."""
+    """The baseline's environment unless given."""
+    scene: str = ""
+    """Input size of a super-resolution cell, WIDTHxHEIGHT."""
     settings: dict[str, Any] = field(default_factory=dict)
     expected_differences: list[ExpectedDifference] = field(default_factory=list)
 
@@ -165,9 +209,24 @@ def suite_names() -> list[str]:
     return sorted({file.stem for file in SUITES_DIR.glob("*.toml")} - _TABLES)
 
 
-def load_recipes() -> Recipes:
-    """Every recipe and network shape."""
-    return load_toml(Recipes, SUITES_DIR / "recipes.toml")
+def load_recipes(path: Path = SUITES_DIR / "recipes.toml") -> Recipes:
+    """Every recipe and network shape; what a recipe's ``like`` names is filled in.
+
+    Raises:
+        UsageFault: The file is not what it should be.
+    """
+    return load_toml(Recipes, path, _fill_in_recipes)
+
+
+def _fill_in_recipes(tables: dict[str, Any]) -> dict[str, Any]:
+    filled: dict[str, Any] = {}
+    for slug, own in tables.get("recipes", {}).items():
+        base = own.get("like")
+        if base is not None and base not in filled:
+            raise UsageFault(f"recipes.{slug}.like: no recipe {base!r} above it")
+        rest = {key: value for key, value in own.items() if key != "like"}
+        filled[slug] = {**filled.get(base, {}), **rest}
+    return {**tables, "recipes": filled}
 
 
 def load_devices() -> dict[str, Device]:
@@ -175,8 +234,17 @@ def load_devices() -> dict[str, Device]:
     return load_toml(dict[str, Device], SUITES_DIR / "devices.toml")
 
 
-def load_toml(entry_type: type[Entry], path: Path) -> Entry:
+def load_toml(
+    entry_type: type[Entry],
+    path: Path,
+    fill_in: Callable[[dict[str, Any]], dict[str, Any]] = lambda tables: tables,
+) -> Entry:
     """Read a TOML file into a dataclass, strictly.
+
+    Args:
+        entry_type: The dataclass.
+        path: The file.
+        fill_in: Applied to the tables before they are checked.
 
     Raises:
         UsageFault: It cannot be read, or a key is unknown, missing or of the wrong type.
@@ -184,7 +252,8 @@ def load_toml(entry_type: type[Entry], path: Path) -> Entry:
     try:
         # Through JSON, because only there a strict dataclass may come from a table.
         # Dates, which JSON lacks, become numbers: no entry is one.
-        text = json.dumps(tomllib.loads(path.read_text("utf-8")), default=lambda _: 0)
+        tables = fill_in(tomllib.loads(path.read_text("utf-8")))
+        text = json.dumps(tables, default=lambda _: 0)
         return TypeAdapter(entry_type).validate_json(text, strict=True)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageFault(f"{path}: {error}") from error
@@ -252,7 +321,7 @@ def _check_value(key: str, value: Any, where: str) -> None:
         raise UsageFault(f"{where}: {key} = {value!r}: {error.errors()[0]['msg']}") from error
 
 
-_TABLES = {"recipes", "devices"}
+_TABLES = {"recipes", "devices", "published"}
 
 
 def _parse_value(text: str) -> Any:

@@ -1,30 +1,23 @@
 """The main flow: load, plan, launch, parse, store, match, judge, render."""
 
-import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from harness import environments, gates, inputs, machine, matching, parity, plan, store, suites
+from harness import environments, evidence, inputs, judging, machine, plan, repair, store, suites
+from harness.durable import disk_faults, require_space
 from harness.environments import BuiltEnvironment
-from harness.errors import ExitCode, IntegrityFault, Interrupted, UsageFault, worst
-from harness.launch import Limits, TrialResult, Watcher, launch
-from harness.matching import Difference
-from harness.records import (
-    Outcome,
-    PairRow,
-    ParityRow,
-    Plan,
-    PlannedCell,
-    PlannedTrial,
-    Role,
-    Side,
-    StepRow,
-    TrialRow,
-)
-from harness.store import Store
+from harness.errors import EnvironmentFault, ExitCode, Interrupted, UsageFault, worst
+from harness.evidence import TrialResult
+from harness.launch import Limits, Watcher, launch
+from harness.records import Outcome, PairRow, Plan, PlannedCell, PlannedTrial, TrialRow
+from harness.runfile import State, dump_plan, load_plan
+from harness.store import LOGS, WORK, Store
+from runners.protocol.wire import sha256_file
 
 
 class RunWatcher(Watcher):
@@ -58,7 +51,8 @@ def make_plan(request: RunRequest) -> tuple[suites.Suite, Plan]:
     name, suite = suites.load_suite(request.suite)
     devices = suites.load_devices()
     key = suites.pick("device", request.device, devices)
-    planned = plan.plan_suite(name, suite, suites.load_recipes(), key, devices[key])
+    driven = environments.driven_recipes(request.environments_dir)
+    planned = plan.plan_suite(name, suite, suites.load_recipes(), key, devices[key], driven)
     cells = tuple(cell for cell in planned.cells if request.only in cell.cell_id)
     if planned.cells and not cells:
         known = "\n".join(cell.cell_id for cell in planned.cells)
@@ -71,6 +65,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
 
     Raises:
         Interrupted: The user stopped it; every finished trial is stored.
+        EnvironmentFault: The disk is full; every finished trial is stored.
     """
     suite, planned = make_plan(request)
     here = machine.read_machine()
@@ -80,32 +75,60 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
     run_store = store.create(request.out)
     run = {
         "suite": planned.suite,
+        "suite_file": _suite_file(request.suite),
+        "sources": _sources(request.suite),
         "description": suite.description,
         "device": planned.device,
         "size": planned.size,
         "weights": "synthetic",
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "weights_seed": suite.weights_seed,
+        "started": _now(),
         "machine": asdict(here),
         "cells": [cell.cell_id for cell in planned.cells],
+        "plan": dump_plan(planned.cells),
         "unsupported": planned.unsupported,
         "environments": {env.name: _describe(env) for env in built.values()},
         "sandbox": "process",
-        "state": "running",
+        "state": State.RUNNING,
     }
     run_store.write_run(run)
-    watcher.planned(planned)
-    try:
-        for cell in planned.cells:
-            _run_cell(cell, suite, built, run_store, watcher, limits)
-    except KeyboardInterrupt as error:
-        shutil.rmtree(run_store.folder / "work", ignore_errors=True)
-        run_store.write_run(run | {"state": "interrupted"})
-        raise Interrupted(
-            f"stopped; finished trials are in {run_store.folder}\n"
-            f"What they show: fdbench report {run_store.folder}"
-        ) from error
-    run_store.write_run(run | {"state": "finished", "finished": _now()})
-    return check(run_store)
+    return _Sitting(run_store, suite, built, watcher, limits).run(planned)
+
+
+def resume_run(
+    folder: Path, environments_dir: Path, watcher: RunWatcher, limits: Limits
+) -> ExitCode:
+    """Run what is left of a run that was stopped, and judge it.
+
+    Raises:
+        UsageFault: It is no run, or what it runs changed since.
+        IntegrityFault: Evidence is lost.
+    """
+    run = store.open_run(folder).read_run()
+    request = RunRequest(
+        suite=run["suite_file"],
+        device=run["device"],
+        out=folder,
+        environments_dir=environments_dir,
+    )
+    return _go_on(request, run["cells"], watcher, limits)
+
+
+def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitCode:
+    """Run further cells of the same suite on the same device into a run that exists.
+
+    Raises:
+        UsageFault: It is no run of that suite and device, or what it runs changed since.
+        IntegrityFault: Evidence is lost.
+    """
+    run = store.open_run(request.out).read_run()
+    _, planned = make_plan(request)
+    if (run["suite"], run["device"]) != (planned.suite, planned.device):
+        raise UsageFault(
+            f"{request.out} is a run of {run['suite']} on {run['device']}, "
+            f"not of {planned.suite} on {planned.device}; pick another --into"
+        )
+    return _go_on(request, [cell.cell_id for cell in planned.cells], watcher, limits)
 
 
 def check(run_store: Store) -> ExitCode:
@@ -120,6 +143,110 @@ def check(run_store: Store) -> ExitCode:
     return worst(judged.get(cell_id, ExitCode.INCOMPLETE) for cell_id in run["cells"])
 
 
+def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: Limits) -> ExitCode:
+    """Check that a run can go on as it began, then run the cells of it that are wanted."""
+    suite, full = make_plan(replace(request, only=""))
+    here = machine.read_machine()
+    machine.require_device(here, request.device, suites.load_devices()[request.device])
+    run_store = store.open_run(request.out)
+    _refuse_changed_plan(run_store, request, suite, full)
+    planned = replace(full, cells=tuple(c for c in full.cells if c.cell_id in wanted))
+    built = _build_environments(planned, request, watcher)
+    with run_store.writing():
+        repair.settle(run_store)
+        run = run_store.read_run()
+        _refuse_changed_environments(run["environments"], built, request.out)
+        ids = {*run["cells"], *wanted}
+        cells = [cell for cell in full.cells if cell.cell_id in ids]
+        run |= {
+            "cells": [cell.cell_id for cell in cells],
+            "plan": dump_plan(cells),
+            "environments": {
+                **run["environments"],
+                **{env.name: _describe(env) for env in built.values()},
+            },
+            "state": State.RUNNING,
+        }
+        run_store.write_run(run)
+    return _Sitting(run_store, suite, built, watcher, limits).run(planned)
+
+
+def _refuse_changed_plan(
+    run_store: Store, request: RunRequest, suite: suites.Suite, full: Plan
+) -> None:
+    """Refuse to mix trials of two plans in one run.
+
+    Raises:
+        UsageFault: A cell of the run is planned differently now.
+    """
+    run = run_store.read_run()
+    where = run_store.folder / "run.json"
+    now = {cell.cell_id: cell for cell in load_plan(dump_plan(full.cells), where)}
+    changed = [
+        f"{cell.cell_id}: {_changed_fields(cell, now.get(cell.cell_id))}"
+        for cell in run_store.read_plan()
+        if cell != now.get(cell.cell_id)
+    ]
+    if run["weights_seed"] != suite.weights_seed:
+        changed.append("weights_seed")
+    if changed:
+        before, after = run["sources"], _sources(request.suite)
+        files = [name for name in after if before.get(name) != after[name]] or ["fdbench itself"]
+        raise UsageFault(
+            f"{request.out} cannot go on: {' and '.join(files)} changed since it began "
+            f"({changed[0]})\nPut that back, or start a new run: fdbench run --suite {run['suite']}"
+        )
+
+
+def _changed_fields(before: PlannedCell, after: PlannedCell | None) -> str:
+    if after is None:
+        return "is not planned any more"
+    names = [name for name, value in vars(before).items() if value != vars(after)[name]]
+    if names == ["trials"] and len(before.trials) == len(after.trials):
+        jobs = [
+            (vars(a.job), vars(b.job)) for a, b in zip(before.trials, after.trials, strict=True)
+        ]
+        fields = {name: None for a, b in jobs for name in a if a[name] != b[name]}
+        names = list(fields) or names
+    return ", ".join(names)
+
+
+def _refuse_changed_environments(
+    before: Mapping[str, Any], built: Mapping[str, BuiltEnvironment], folder: Path
+) -> None:
+    """Refuse to mix trials of two environments or adapters under one name.
+
+    Raises:
+        UsageFault: One changed since the run began.
+    """
+    for name, env in built.items():
+        then = before.get(name)
+        if then is None:
+            continue
+        now = {"packages": env.digest, "code": env.code_digest}
+        was = {"packages": then["digest"], "code": then["code_digest"]}
+        changed = [what for what in now if now[what] != was[what]]
+        if changed:
+            raise UsageFault(
+                f"{folder} cannot go on: {' and '.join(changed)} of environment {name} changed "
+                "since it began\nPut that back, or start a new run: fdbench run"
+            )
+
+
+def _suite_file(name_or_path: str) -> str:
+    """A suite as it can be found again from anywhere."""
+    return str(Path(name_or_path).resolve()) if name_or_path.endswith(".toml") else name_or_path
+
+
+def _sources(name_or_path: str) -> dict[str, str]:
+    """Digests of the files that a plan comes from."""
+    suite = Path(name_or_path)
+    if suite.suffix != ".toml":
+        suite = suites.SUITES_DIR / f"{name_or_path}.toml"
+    paths = [suite, suites.SUITES_DIR / "recipes.toml", suites.SUITES_DIR / "devices.toml"]
+    return {path.name: sha256_file(path) for path in paths}
+
+
 def _build_environments(
     planned: Plan, request: RunRequest, watcher: RunWatcher
 ) -> dict[str, BuiltEnvironment]:
@@ -130,147 +257,90 @@ def _build_environments(
     }
 
 
-def _run_cell(
-    cell: PlannedCell,
-    suite: suites.Suite,
-    built: Mapping[str, BuiltEnvironment],
-    run_store: Store,
-    watcher: RunWatcher,
-    limits: Limits,
-) -> None:
-    """Run a cell's trials in order, stop at the first reason to, and store its verdict."""
-    results: dict[str, TrialResult] = {}
-    differences: tuple[Difference, ...] = ()
-    for trial in cell.trials:
-        ready = inputs.prepare(trial, suite.weights_seed, built["flashdreams"])
-        result = _run_trial(ready, built[trial.side.environment], run_store, watcher, limits)
-        result = _refuse_disobedience(ready, result)
-        results[trial.trial_id] = result
-        _store_trial(run_store, result)
-        differences = _compare_settings(cell, results)
-        if (
-            result.row.invalid
-            or result.row.outcome != Outcome.COMPLETED
-            or any(not difference.reason for difference in differences)
-        ):
-            break
-    compared, damage = _compare_outputs(cell, results, run_store)
-    rows = [result.row for result in results.values()]
-    judgement = damage or gates.judge(cell, rows, differences, compared)
-    pair = _pair_row(cell, judgement, differences)
-    run_store.write_rows([*run_store.read_rows(ParityRow), *compared], ParityRow)
-    run_store.write_rows([*run_store.read_rows(PairRow), pair], PairRow)
-    watcher.judged(pair)
+@dataclass(frozen=True)
+class _Sitting:
+    """One process adding to a run, cell by cell."""
 
+    store: Store
+    suite: suites.Suite
+    built: Mapping[str, BuiltEnvironment]
+    watcher: RunWatcher
+    limits: Limits
 
-def _run_trial(
-    trial: PlannedTrial,
-    environment: BuiltEnvironment,
-    run_store: Store,
-    watcher: RunWatcher,
-    limits: Limits,
-) -> TrialResult:
-    work = run_store.folder / "work" / trial.trial_id
-    result = launch(trial, environment, work, watcher, limits)
-    run_store.commit_trial(work, trial.trial_id)
-    work.parent.rmdir()
-    return result
+    def run(self, planned: Plan) -> ExitCode:
+        """Run the cells that have no verdict yet."""
+        judged = {pair.cell_id for pair in self.store.read_rows(PairRow)}
+        cells = [cell for cell in planned.cells if cell.cell_id not in judged]
+        self.watcher.planned(replace(planned, cells=tuple(cells)))
+        try:
+            for cell in cells:
+                with self.store.holding_cell(cell.cell_id):
+                    self._run_cell(cell)
+        except KeyboardInterrupt as error:
+            self._leave(cells)
+            raise Interrupted(
+                f"stopped; finished trials are in {self.store.folder}\n"
+                f"What they show: fdbench report {self.store.folder}\n"
+                f"The rest: fdbench run --resume {self.store.folder}"
+            ) from error
+        except EnvironmentFault:
+            with suppress(EnvironmentFault):  # the first fault is what to tell
+                self._leave(cells)
+            raise
+        self._close()
+        return check(self.store)
 
+    def _run_cell(self, cell: PlannedCell) -> None:
+        """Run a cell's trials in order, stop at the first reason to, and store its verdict."""
+        results: dict[str, TrialResult] = {}
+        kept = {row.trial_id for row in self.store.read_rows(TrialRow)}
+        for trial in cell.trials:
+            if trial.trial_id in kept:
+                results[trial.trial_id] = self._read_kept(trial)
+            else:
+                results[trial.trial_id] = self._run_trial(trial)
+            if judging.is_over(cell, results):
+                break
+        judged = judging.judge_cell(cell, results, self.store.folder / "captures")
+        self.store.add_judgement(judged.pair, judged.parity)
+        self.watcher.judged(judged.pair)
 
-def _store_trial(run_store: Store, result: TrialResult) -> None:
-    if result.steps:
-        run_store.write_rows(result.steps, StepRow, part=result.row.trial_id)
-    run_store.write_rows([*run_store.read_rows(TrialRow), result.row], TrialRow)
+    def _read_kept(self, trial: PlannedTrial) -> TrialResult:
+        folder = self.store.folder / LOGS / trial.trial_id
+        return evidence.read_trial(folder, evidence.read_record(folder))
 
-
-def _refuse_disobedience(trial: PlannedTrial, result: TrialResult) -> TrialResult:
-    """A side whose settings are not those of its job proves nothing about the job."""
-    if result.settings is None or result.row.invalid:
+    def _run_trial(self, trial: PlannedTrial) -> TrialResult:
+        ready = inputs.prepare(trial, self.suite.weights_seed, self.built["flashdreams"])
+        work = self.store.folder / WORK / trial.trial_id
+        shutil.rmtree(work, ignore_errors=True)
+        environment = self.built[trial.side.environment]
+        with disk_faults(self.store.folder):
+            result = launch(ready, environment, work, self.watcher, self.limits)
+        if result.row.outcome != Outcome.COMPLETED or result.row.invalid:
+            # What a full disk did to a trial says nothing about the trial.
+            require_space(self.store.folder, result.row.reason)
+        self.store.add_trial(work, result.row, result.steps, result.digests)
         return result
-    wrong = matching.disobeyed(trial.job, result.settings)
-    if not wrong:
-        return result
-    listed = "; ".join(matching.describe(difference) for difference in wrong)
-    return replace(
-        result, row=replace(result.row, invalid=f"in force is not what the job says: {listed}")
-    )
 
+    def _leave(self, cells: list[PlannedCell]) -> None:
+        """Mark the run as stopped, and drop what this sitting had begun."""
+        for trial in (trial for cell in cells for trial in cell.trials):
+            shutil.rmtree(self.store.folder / WORK / trial.trial_id, ignore_errors=True)
+        self._close()
 
-def _compare_settings(
-    cell: PlannedCell, results: Mapping[str, TrialResult]
-) -> tuple[Difference, ...]:
-    """Differences between the first candidate and the first reference, once both have run."""
-    first = {
-        role: result.settings
-        for role in (Role.CANDIDATE, Role.REFERENCE)
-        for result in reversed(list(results.values()))
-        if result.row.role == role and result.settings is not None
-    }
-    if len(first) < 2:
-        return ()
-    expected = {item.setting: item.reason for item in cell.expected_differences}
-    return matching.compare(first[Role.CANDIDATE], first[Role.REFERENCE], expected)
-
-
-def _compare_outputs(
-    cell: PlannedCell, results: Mapping[str, TrialResult], run_store: Store
-) -> tuple[list[ParityRow], gates.Judgement | None]:
-    """Compare outputs; captures that are not what their trial wrote decide the cell."""
-    rows: list[ParityRow] = []
-    try:
-        for comparison, left, right in _comparisons(cell, results):
-            folders = [run_store.folder / "captures" / r.row.trial_id for r in (left, right)]
-            labels = {
-                "cell_id": cell.cell_id,
-                "comparison": comparison,
-                "candidate_trial": left.row.trial_id,
-                "reference_trial": right.row.trial_id,
-            }
-            rows += parity.compare_captures(
-                (folders[0], folders[1]), (left.captures, right.captures), labels
-            )
-    except IntegrityFault as error:
-        return rows, gates.untrusted(str(error))
-    return rows, None
-
-
-def _comparisons(
-    cell: PlannedCell, results: Mapping[str, TrialResult]
-) -> list[tuple[str, TrialResult, TrialResult]]:
-    """Every candidate against the first reference, and the two sides of the floor."""
-    completed = [r for r in results.values() if r.row.outcome == Outcome.COMPLETED]
-    candidates = [r for r in completed if r.row.role == Role.CANDIDATE]
-    references = [r for r in completed if r.row.role == Role.REFERENCE]
-    pairs = [("pair", left, right) for left in candidates for right in references[:1]]
-    floor = [_first_of(side, completed) for side in cell.floor]
-    if floor[0] is not None and floor[1] is not None:
-        pairs.append(("floor", floor[0], floor[1]))
-    return pairs
-
-
-def _first_of(side: Side, completed: list[TrialResult]) -> TrialResult | None:
-    return next((result for result in completed if result.row.side == str(side)), None)
-
-
-def _pair_row(
-    cell: PlannedCell, judgement: gates.Judgement, differences: tuple[Difference, ...]
-) -> PairRow:
-    listed = [[d.setting, str(d.candidate), str(d.reference), d.reason] for d in differences]
-    return PairRow(
-        cell_id=cell.cell_id,
-        recipe=cell.recipe,
-        device=cell.device,
-        baseline=cell.baseline,
-        candidate=str(cell.candidate),
-        reference=str(cell.reference),
-        floor=f"{cell.floor[0]} against {cell.floor[1]}",
-        limit=cell.limit,
-        limit_origin=cell.limit_origin,
-        verdict=judgement.verdict,
-        exit_code=judgement.code,
-        reason=judgement.reason,
-        settings_differences=json.dumps(listed),
-    )
+    def _close(self) -> None:
+        """Write how the run stands now, other sittings considered."""
+        with suppress(OSError):  # another sitting has a trial in it
+            (self.store.folder / WORK).rmdir()
+        with self.store.writing():
+            run = self.store.read_run()
+            judged = {pair.cell_id for pair in self.store.read_rows(PairRow)}
+            left = [cell_id for cell_id in run["cells"] if cell_id not in judged]
+            if not left:
+                run |= {"state": State.FINISHED, "finished": _now()}
+            elif not any(self.store.is_held(cell_id) for cell_id in left):
+                run |= {"state": State.INTERRUPTED}
+            self.store.write_run(run)
 
 
 def _describe(environment: BuiltEnvironment) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The report's charts, drawn from the same rows as its tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -64,6 +64,34 @@ def _latency_chart(recipe: str, rows: Sequence[LatencyRow]) -> Chart:
         caption="Median over processes; see the table for each process.",
         svg=draw(f"Latency of {title}, in milliseconds", (width, 250), paint),
     )
+
+
+def grouped_bars(
+    title: str, caption: str, groups: Sequence[str], sides: Mapping[str, Sequence[float | None]]
+) -> Chart:
+    """Bars by group, such as devices, with one bar a side in milliseconds."""
+    step = 0.8 / len(sides)
+
+    def paint(axes: Axes) -> None:
+        for number, (side, values) in enumerate(sides.items()):
+            offset = (number - (len(sides) - 1) / 2) * step
+            places = [group + offset for group in range(len(groups))]
+            drawn = axes.bar(
+                places,
+                [value or 0.0 for value in values],
+                width=0.9 * step,
+                color=side_colour(side),
+                label=display_side(side),
+            )
+            axes.bar_label(drawn, list(map(format_ms, values)), padding=3, fontsize=8)
+        axes.set_xticks(range(len(groups)), groups)
+        axes.tick_params(axis="x", length=0)
+        axes.margins(y=0.14)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("ms, lower is better")
+
+    width = max(_WIDTH_PT, 55.0 * len(groups) * len(sides))
+    return Chart(title=title, caption=caption, svg=draw(title, (width, 250), paint))
 
 
 def _bar(axes: Axes, place: float, value: float | None, label: str, colour: str) -> None:

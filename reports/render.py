@@ -8,11 +8,12 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from harness.store import write_text
+from harness.durable import write_text
 from harness.units import format_duration, format_error, format_ms, format_percent
 from reports.evidence import read_evidence
 from reports.page import build_page
 from reports.provenance import SHORT_DIGEST
+from reports.published_page import build_published
 from reports.sides import display_device, display_side
 from reports.verdicts import format_ratio
 
@@ -23,7 +24,9 @@ NOTHING = "–"
 
 
 def render_run(folder: Path) -> Path:
-    """Write ``report/index.html`` and ``report/report.md`` in a run's folder: same run, same bytes.
+    """Write ``index.html``, ``published.html`` and ``report.md`` in a run's ``report`` folder.
+
+    The same run gives the same bytes.
 
     Returns:
         Where the HTML page is.
@@ -32,7 +35,8 @@ def render_run(folder: Path) -> Path:
         UsageFault: The folder is no run.
         IntegrityFault: Its ``run.json`` is not what a run writes.
     """
-    page = build_page(read_evidence(folder))
+    evidence = read_evidence(folder)
+    page = build_page(evidence)
     report = folder / "report"
     report.mkdir(exist_ok=True)
     for name, template, environment in (
@@ -40,6 +44,9 @@ def render_run(folder: Path) -> Path:
         ("index.html", "report.html.j2", _environment(_html_text)),
     ):
         write_text(report / name, environment.get_template(template).render(page=page))
+    published = build_published(evidence, page.latency)
+    published_page = _environment(_html_text).get_template("published.html.j2")
+    write_text(report / "published.html", published_page.render(page=published))
     return report / "index.html"
 
 

@@ -2,9 +2,13 @@
 
 The library casts each timestep to the latents' dtype before the network sees it: in bfloat16
 888.889 becomes 888 and 727.273 becomes 728, an error far above the precision of the model
-(``docs/METHODOLOGY.md``). The subclasses hand over the scheduler's own float32 value.
+(``docs/METHODOLOGY.md``). The subclasses hand over the scheduler's own float32 value. Cosmos rounds
+on: timesteps per token take the dtype of a mask, and the sinusoid's frequencies and angles are
+those of the weights' dtype; both are float32 here.
 
-Source: flashdreams 0.1.0, ``infra/diffusion/scheduler/fm.py`` and ``fm_unipc.py``, ``sample``.
+Source: flashdreams 0.1.0, ``infra/diffusion/scheduler/fm.py`` and ``fm_unipc.py``, ``sample``;
+``recipes/cosmos/transformer/__init__.py``, ``CosmosTransformer._build_per_token_timesteps``;
+``recipes/cosmos/transformer/impl/modules.py``, ``Timesteps``.
 """
 
 from typing import Any
@@ -14,8 +18,15 @@ from flashdreams.infra.diffusion.model import DiffusionModelConfig
 from flashdreams.infra.diffusion.scheduler import FlowPredictor, Scheduler
 from flashdreams.infra.diffusion.scheduler.fm import FlowMatchScheduler
 from flashdreams.infra.diffusion.scheduler.fm_unipc import FlowMatchUniPCScheduler
+from flashdreams.recipes.cosmos.transformer import (
+    CosmosTransformer,
+    CosmosTransformerCache,
+    CosmosTransformerConfig,
+)
+from flashdreams.recipes.cosmos.transformer.impl.modules import Timesteps
 from flashdreams.recipes.wan.transformer.wan21 import Wan21Transformer
-from torch import Tensor
+from flashdreams.recipes.wan.transformer.wan22 import Wan22Transformer
+from torch import Tensor, nn
 
 
 class ExactFlowMatchScheduler(FlowMatchScheduler):
@@ -38,8 +49,8 @@ class ExactUniPCScheduler(FlowMatchUniPCScheduler):
         return super().sample(initial_noise, _exact(predict_flow, self.timesteps), rng)
 
 
-class ExactWan21Transformer(Wan21Transformer):
-    """Wan 2.1 that takes every timestep in float32.
+class _Float32Timesteps:
+    """Takes every timestep in float32; mixed into a transformer of the library.
 
     The KV update passes timestep 0 in the latents' dtype. One dtype for all calls keeps a captured
     CUDA graph valid: the library recaptures whenever an argument's dtype changes.
@@ -48,24 +59,84 @@ class ExactWan21Transformer(Wan21Transformer):
     def predict_flow(
         self, noisy_latent: Tensor, timestep: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """Predict the flow; see :class:`Wan21Transformer`."""
+        """Predict the flow; see the library's transformer."""
         return super().predict_flow(noisy_latent, timestep.to(torch.float32), *args, **kwargs)
+
+    def finalize_kv_cache(
+        self, noisy_latent: Tensor, timestep: Tensor, *args: Any, **kwargs: Any
+    ) -> None:
+        """Update the KV cache; see the library's transformer."""
+        super().finalize_kv_cache(noisy_latent, timestep.to(torch.float32), *args, **kwargs)
+
+
+class ExactWan21Transformer(_Float32Timesteps, Wan21Transformer):
+    """Wan 2.1 with unrounded timesteps, per token too: those take the timestep's dtype."""
+
+
+class ExactWan22Transformer(_Float32Timesteps, Wan22Transformer):
+    """Wan 2.2's two networks with unrounded timesteps.
+
+    The library builds both as ``Wan21Transformer`` whatever their configurations name, so that
+    mending happens here and not in the networks.
+    """
+
+
+class ExactCosmosTransformer(_Float32Timesteps, CosmosTransformer):
+    """Cosmos with unrounded timesteps, per token too."""
+
+    def __init__(self, config: CosmosTransformerConfig) -> None:
+        """Build the library's transformer and give it a float32 sinusoid."""
+        super().__init__(config)
+        # A compiled network is traced at its first call, after this.
+        embedder = self.network.t_embedder
+        embedder[0] = _Float32Sinusoid(embedder[0].num_channels, config.dtype)
+
+    def _build_per_token_timesteps(self, timestep: Tensor, cache: CosmosTransformerCache) -> Tensor:
+        rounded = super()._build_per_token_timesteps(timestep, cache)
+        if rounded.ndim == 0:
+            return timestep
+        is_given_L = cache.mask_first_block[..., 0].bool()
+        return torch.where(is_given_L, self.config.conditional_frame_timestep, timestep)
+
+
+class _Float32Sinusoid(nn.Module):
+    """Cosmos' timestep embedding, rounded to the network's dtype only at its end."""
+
+    def __init__(self, num_channels: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._dtype = dtype
+        self.embed = Timesteps(num_channels)
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        return self.embed(timesteps.to(torch.float32)).to(self._dtype)
 
 
 EXACT: dict[type, type] = {
     FlowMatchScheduler: ExactFlowMatchScheduler,
     FlowMatchUniPCScheduler: ExactUniPCScheduler,
     Wan21Transformer: ExactWan21Transformer,
+    Wan22Transformer: ExactWan22Transformer,
+    CosmosTransformer: ExactCosmosTransformer,
 }
 """Library class to its mended subclass."""
 
 
 def exact_targets(diffusion_model: DiffusionModelConfig) -> dict[str, Any]:
-    """Patch for ``derive_config`` that makes a diffusion model use the mended classes."""
-    return {
-        "scheduler": {"_target": EXACT[diffusion_model.scheduler._target]},  # noqa: SLF001
-        "transformer": {"_target": EXACT[diffusion_model.transformer._target]},  # noqa: SLF001
-    }
+    """Patch for ``derive_config`` that makes a diffusion model use the mended classes.
+
+    Raises:
+        NotImplementedError: A class of the library that nobody has mended yet.
+    """
+    changes = {}
+    for part in ("scheduler", "transformer"):
+        target = getattr(diffusion_model, part)._target  # noqa: SLF001
+        if target not in EXACT:
+            raise NotImplementedError(
+                f"{target.__name__} has no exact timesteps: add a subclass to EXACT in "
+                "runners/exact_timesteps.py, or run with --timesteps as-shipped"
+            )
+        changes[part] = {"_target": EXACT[target]}
+    return changes
 
 
 def rounding_in_force(scheduler: Scheduler) -> str:

@@ -22,7 +22,11 @@ from flashdreams.infra.diffusion.scheduler.fm import FlowMatchScheduler
 from flashdreams.infra.pipeline import StreamInferencePipeline
 from flashdreams.infra.runner import RunnerConfig
 from flashdreams.recipes.wan import WanInferencePipeline, WanInferencePipelineCache
-from flashdreams.recipes.wan.transformer.wan21 import Wan21Transformer, Wan21TransformerCache
+from flashdreams.recipes.wan.transformer.wan21 import (
+    Wan21Transformer,
+    Wan21TransformerCache,
+    Wan21TransformerConfig,
+)
 from torch import Tensor
 
 from runners import exact_timesteps
@@ -38,9 +42,11 @@ def configure(config: Config, job: wire.Job) -> Config:
     """The runner's published configuration, bent to what the job fixes for both sides.
 
     Raises:
-        drive.UnsupportedJobError: The job is for another slug, or needs a decoder.
+        drive.UnsupportedJobError: The job is for another slug, needs a decoder, or the runner is
+            none of Wan 2.1 from text.
     """
     drive.require(job, {"slug": (config.runner_name,), "decoder": ("none",)})
+    _require_wan21_from_text(config)
     drive.apply_threads(job)
     diffusion = config.pipeline.diffusion_model
     if job.timestep_rounding == "none":
@@ -61,6 +67,21 @@ def configure(config: Config, job: wire.Job) -> Config:
             },
         },
     )
+
+
+def _require_wan21_from_text(config: RunnerConfig) -> None:
+    """Refuse a runner whose inputs a job does not carry.
+
+    Raises:
+        drive.UnsupportedJobError: Another network, or an image to start from.
+    """
+    pipeline = config.pipeline
+    is_wan21 = isinstance(pipeline.diffusion_model.transformer, Wan21TransformerConfig)
+    if not is_wan21 or pipeline.encoder is not None:
+        raise drive.UnsupportedJobError(
+            f"{config.runner_name} has no matched trial: driven is Wan 2.1 from text; run "
+            f"flashdreams-run {config.runner_name} without --job"
+        )
 
 
 def _transformer_changes(job: wire.Job) -> dict[str, Any]:

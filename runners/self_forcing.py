@@ -22,7 +22,7 @@ from flashdreams.recipes.wan import (
 )
 from torch import Tensor
 
-from runners.text_to_video import StreamingRunnerConfig
+from runners.video import StreamingRunnerConfig
 
 CHECKPOINT = "https://huggingface.co/gdhe17/Self-Forcing/blob/main/checkpoints/self_forcing_dmd.pt"
 _WRAPPERS = ("model.", "net.", "_fsdp_wrapped_module.")

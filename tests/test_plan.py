@@ -70,7 +70,8 @@ def test_first_side_varies_between_cells():
     """Which side starts is drawn per cell, so that no side starts every cell."""
     starts = {
         trials(replace(CELL, recipe=slug, baseline=baseline), size="full", device=device)[0].role
-        for slug in RECIPES.recipes
+        for slug, recipe in RECIPES.recipes.items()
+        if not (recipe.no_runner or recipe.no_matched_trial)
         for baseline in ("diffusers", "fastvideo")
         for device in ("h100", "h200", "gb200", "gb300")
     }

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from harness import store
 from harness.errors import IntegrityFault, UsageFault
+from harness.manifest import read_manifest, write_manifest
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
+from runners.protocol.wire import sha256_file
 from tests.fakes import samples
 
 NAN = float("nan")
@@ -82,8 +84,24 @@ def filled(run, tmp_path):
     """A run with one of every table and one committed trial."""
     for row_type, row in ROWS.items():
         run.write_rows([row], row_type, part="t" if row_type is StepRow else "")
-    run.commit_trial(job_folder(run), "t")
+    add_trial(run)
     return run
+
+
+def add_trial(run, *more):
+    """Store a finished trial, with more files in its job folder."""
+    work = job_folder(run)
+    for name in more:
+        (work / name).parent.mkdir()
+        (work / name).write_text("[]")
+    files = [path for path in work.rglob("*") if path.is_file()]
+    digests = {
+        f"{'captures' if path.suffix == '.safetensors' else 'logs'}/t/{path.relative_to(work)}": (
+            sha256_file(path)
+        )
+        for path in files
+    }
+    run.add_trial(work, samples.trial_row(trial_id="t"), [samples.step_row()], digests)
 
 
 def job_folder(run):
@@ -97,7 +115,8 @@ def job_folder(run):
 
 def manifest(run):
     """Path to digest, as it stands in the manifest; each path may stand there once."""
-    lines = (run.folder / store.MANIFEST_FILE).read_text().splitlines()
+    head, *lines = (run.folder / store.MANIFEST_FILE).read_text().splitlines()
+    assert json.loads(head) == {"schema": store.SCHEMA_VERSION}
     entries = {json.loads(line)["path"]: json.loads(line)["sha256"] for line in lines}
     assert len(entries) == len(lines)
     return entries
@@ -106,7 +125,7 @@ def manifest(run):
 def files(run):
     """Every file in the folder but the manifest."""
     paths = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
-    return paths - {store.MANIFEST_FILE}
+    return {path for path in paths if not path.startswith(".locks")} - {store.MANIFEST_FILE}
 
 
 @each_type
@@ -216,7 +235,7 @@ def test_flipped_data_byte_is_refused(run):
             store.schema_of(ParityRow).append(pa.field("more", pa.string())), id="more-columns"
         ),
         pytest.param(
-            store.schema_of(ParityRow).with_metadata({"fdbench_schema": "2"}), id="other-version"
+            store.schema_of(ParityRow).with_metadata({"fdbench_schema": "3"}), id="other-version"
         ),
         pytest.param(store.schema_of(ParityRow).remove_metadata(), id="no-version"),
     ],
@@ -225,7 +244,7 @@ def test_table_of_another_schema_is_refused(run, schema):
     """Rows of another version are not guessed at."""
     pq.write_table(schema.empty_table(), run.folder / "parity.parquet")
 
-    with pytest.raises(IntegrityFault, match="schema 1"):
+    with pytest.raises(IntegrityFault, match=r"parity\.parquet.*schema 1"):
         run.read_rows(ParityRow)
 
 
@@ -266,10 +285,7 @@ def test_manifest_covers_every_file(filled):
 
 def test_folder_that_a_side_made_is_kept(run):
     """Files in folders of the job folder are kept and in the manifest too."""
-    work = job_folder(run)
-    (work / "outputs").mkdir()
-    (work / "outputs" / "stats.json").write_text("[]")
-    run.commit_trial(work, "t")
+    add_trial(run, "outputs/stats.json")
 
     assert "logs/t/outputs/stats.json" in manifest(run)
     assert set(manifest(run)) == files(run)
@@ -374,3 +390,77 @@ def test_failed_write_keeps_what_was_there(run):
 
     run.verify()
     assert run.read_rows(PairRow) == [PAIR]
+
+
+def test_manifest_of_another_version_is_refused(filled):
+    """A file of another version is refused by name, with both versions."""
+    path = filled.folder / store.MANIFEST_FILE
+    path.write_text(path.read_text().replace('{"schema": 1}', '{"schema": 7}'))
+
+    with pytest.raises(IntegrityFault, match=r"MANIFEST\.jsonl is of schema 7.* reads schema 1"):
+        filled.verify()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"schema": 1', '"schema": 3', "of schema 3; this fdbench reads schema 1"),
+        ('"smoke"', '"smoky"', "was altered"),
+    ],
+)
+def test_run_file_proves_itself(filled, old, new, said):
+    """A run file of another version, or with a letter changed, is refused by name."""
+    path = filled.folder / store.RUN_FILE
+    path.write_text(path.read_text().replace(old, new))
+
+    with pytest.raises(IntegrityFault, match=rf"run\.json.*{said}"):
+        filled.read_run()
+
+
+def test_frames_have_dicts_and_units(filled):
+    """Analysis gets the rows as pandas frames, with the units beside them."""
+    steps = store.open_store(filled.folder).steps()
+    frames = store.open_store(str(filled.folder))
+
+    assert steps.stages_ms[0] == samples.step_row().stages_ms
+    assert steps.attrs["units"]["total_ms"] == "ms"
+    assert (len(frames.trials()), len(frames.pairs()), len(frames.parity())) == (2, 1, 1)
+    assert frames.pairs().verdict.tolist() == ["pass"]
+
+
+def test_frames_of_an_altered_run_are_refused(filled):
+    """Nobody analyses what was changed afterwards without knowing."""
+    (filled.folder / "logs" / "t" / "log.txt").write_text("other")
+
+    with pytest.raises(IntegrityFault, match=r"log\.txt was altered"):
+        store.open_store(filled.folder)
+
+
+def test_prune_mark_stands_for_an_absent_file(filled):
+    """A file that was removed on purpose is not missing; one put there must be the same."""
+    entries = read_manifest(filled.folder)
+    name = "captures/t/latents_ar000.safetensors"
+    write_manifest(filled.folder, (entries | {name: replace(entries[name], pruned=True)}).values())
+    filled.verify()
+    (filled.folder / name).unlink()
+    filled.verify()
+    (filled.folder / name).write_text("another")
+    with pytest.raises(IntegrityFault, match=name):
+        filled.verify()
+
+
+@pytest.mark.parametrize("is_named", [True, False], ids=["manifest-has-it", "manifest-lacks-it"])
+def test_next_writer_settles_what_a_killed_one_left(filled, is_named):
+    """A rename that the manifest announced is finished; anything else half-written is dropped."""
+    later, path = replace(PAIR, verdict="fail"), filled.folder / "pairs.parquet"
+    before = path.read_bytes()
+    if is_named:
+        filled.write_rows([later], PairRow)
+    path.with_name("pairs.parquet.tmp").write_bytes(path.read_bytes() if is_named else b"half")
+    path.write_bytes(before)
+    with filled.writing():
+        pass
+
+    filled.verify()
+    assert filled.read_rows(PairRow) == [later if is_named else PAIR]
+    assert not path.with_name("pairs.parquet.tmp").exists()

@@ -5,9 +5,12 @@ import sys
 import click
 
 from harness.cli.check import check_command
+from harness.cli.doctor import doctor_command
 from harness.cli.env import env_group
+from harness.cli.fsck import fsck_command
 from harness.cli.list import list_command
 from harness.cli.parse import parse_command
+from harness.cli.plan import plan_command
 from harness.cli.report import report_command
 from harness.cli.run import run_command
 from harness.errors import ExitCode, FdbenchError
@@ -25,9 +28,12 @@ def fdbench() -> None:
 
 
 for command in (
+    doctor_command,
+    plan_command,
     run_command,
     report_command,
     check_command,
+    fsck_command,
     parse_command,
     list_command,
     env_group,

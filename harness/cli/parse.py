@@ -1,5 +1,8 @@
 """``fdbench parse``."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -8,49 +11,100 @@ from rich.table import Table
 from harness import stats, suites
 from harness.cli.tables import make_console, make_table
 from harness.errors import LogFormatError, UsageFault
-from harness.logs import PARSERS
+from harness.logs.detection import FORMATS, ParsedLog, read_log
+from harness.logs.figures import PublishedFigure
+from harness.logs.stages import comparable
 from harness.plan import phase_at
-from harness.records import LogStep, Phase
+from harness.records import LogStep
 from harness.stats import Statistic
 from harness.suites import Recipe
+
+Timed = list[tuple[str, LogStep]]
+"""Phase and step; a progress bar has no phase."""
 
 
 @click.command("parse")
 @click.argument("log", type=click.Path(path_type=Path))
-@click.option(
-    "--recipe", "slug", required=True, help="FlashDreams slug (see: fdbench list recipes)."
-)
-@click.option("--gpu", "device", required=True, help="Device the log was made on.")
+@click.option("--recipe", "slug", help="FlashDreams slug (see: fdbench list recipes).")
+@click.option("--gpu", "device", help="Device the log was made on.")
+@click.option("--format", "name", type=click.Choice(FORMATS), help="Default: what is in the file.")
 @click.option("--blocks", type=click.IntRange(min=1), help="Use only the first N AR steps.")
-def parse_command(log: Path, slug: str, device: str, blocks: int | None) -> None:
-    """Read the AR steps of a FlashDreams LOG and print them with both statistics.
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with rows and statistics.")
+def parse_command(
+    log: Path,
+    slug: str | None,
+    device: str | None,
+    name: str | None,
+    blocks: int | None,
+    as_json: bool,
+) -> None:
+    """Read the AR steps of a LOG and print them with both statistics.
+
+    Published figures (benchmark_results, perf_table) are listed; they need no --recipe and --gpu.
 
     \b
     Example: fdbench parse bench.log --recipe self-forcing-wan2.1-t2v-1.3b-taehv --gpu h200
     """
-    recipes = suites.load_recipes().recipes
-    recipe = recipes[suites.pick("recipe", slug, recipes)]
-    name = suites.load_devices()[suites.pick("device", device, suites.load_devices())].name
     try:
-        content = log.read_bytes()
+        with log.open("rb") as opened:
+            parsed = read_log(opened, str(log), name)
     except OSError as error:
         raise UsageFault(f"{log}: {error.strerror}") from error
-    steps = [step for step in PARSERS["flashdreams"](content, str(log)) if step.rank == 0]
-    if not steps:
-        raise LogFormatError(f"{log}: no step of rank 0 in it")
-    timed = [
-        (phase_at(step.ar, recipe.capture_ar, has_graph=recipe.cuda_graph), step)
-        for step in steps[:blocks]
-    ]
+    if parsed.figures:
+        _print_figures(parsed, log, as_json=as_json)
+        return
+    if slug is None or device is None:
+        missing = "--recipe" if slug is None else "--gpu"
+        raise UsageFault(f"{log}: say with {missing} what its AR steps are of (see: fdbench list)")
+    recipes, devices = suites.load_recipes().recipes, suites.load_devices()
+    recipe = recipes[suites.pick("recipe", slug, recipes)]
+    title = f"{slug} on {devices[suites.pick('device', device, devices)].name}"
+    timed = _timed(parsed, recipe, log, blocks)
+    if as_json:
+        click.echo(_steps_json(title, parsed.format, timed))
+        return
     console = make_console()
-    console.print(f"{slug} on {name}: {len(timed)} AR steps, from {log}")
+    console.print(f"{title}: {len(timed)} {_unit(parsed.format)}, from {log}")
     console.print(_table(timed))
-    values = [(step.ar, phase, step.total_wo_finalize_ms) for phase, step in timed]
-    for statistic in (stats.seed_statistic(values), stats.steady_statistic(values)):
+    for statistic in _statistics(timed, parsed.format):
         console.print(_describe(statistic, recipe))
 
 
-def _table(timed: list[tuple[Phase, LogStep]]) -> Table:
+def _timed(parsed: ParsedLog, recipe: Recipe, log: Path, blocks: int | None) -> Timed:
+    steps = [step for step in parsed.steps if step.rank == 0]
+    if not steps:
+        raise LogFormatError(f"{log}: no step of rank 0 in it")
+    if parsed.format == "tqdm":
+        return [("", step) for step in steps[:blocks]]
+    return [
+        (phase_at(step.ar, recipe.capture_ar, has_graph=recipe.cuda_graph), step)
+        for step in steps[:blocks]
+    ]
+
+
+def _unit(name: str) -> str:
+    return "progress bars" if name == "tqdm" else "AR steps"
+
+
+def _statistics(timed: Timed, name: str) -> tuple[Statistic, ...]:
+    if name == "tqdm":
+        # A bar is one generation: neither warm-up nor a window of AR steps means anything there.
+        return tuple(
+            Statistic(
+                name=f"denoising step of bar {step.ar}",
+                value_ms=step.total_ms,
+                ar_first=step.ar,
+                ar_last=step.ar,
+                num_steps=1,
+                definition="mean over the bar, compilation included; no median",
+            )
+            for _, step in timed
+        )
+    values = [(step.ar, phase, step.total_wo_finalize_ms) for phase, step in timed]
+    return stats.seed_statistic(values), stats.steady_statistic(values)
+
+
+def _table(timed: Timed) -> Table:
     stages = list(dict.fromkeys(stage for _, step in timed for stage in step.stages_ms))
     rows = []
     for phase, step in timed:
@@ -72,3 +126,38 @@ def _describe(statistic: Statistic, recipe: Recipe) -> str:
         f"{statistic.name}: {statistic.value_ms:.3f} ms "
         f"(AR {statistic.ar_first}–{statistic.ar_last}, {statistic.definition})"
     )
+
+
+def _steps_json(title: str, name: str, timed: Timed) -> str:
+    rows = [
+        asdict(step) | {"phase": phase, "comparable_ms": comparable(step.stages_ms)}
+        for phase, step in timed
+    ]
+    statistics = [asdict(statistic) for statistic in _statistics(timed, name)]
+    return json.dumps(
+        {"title": title, "format": name, "rows": rows, "statistics": statistics}, allow_nan=False
+    )
+
+
+def _print_figures(parsed: ParsedLog, log: Path, *, as_json: bool) -> None:
+    if as_json:
+        rows = [asdict(figure) for figure in parsed.figures]
+        click.echo(json.dumps({"format": parsed.format, "figures": rows}, allow_nan=False))
+        return
+    console = make_console()
+    console.print(f"{len(parsed.figures)} published figures, from {log}; none measured by fdbench")
+    console.print(_figure_table(parsed.figures))
+
+
+def _figure_table(figures: Sequence[PublishedFigure]) -> Table:
+    rows = [
+        [
+            f.workload,
+            f.device,
+            f.method,
+            f.metric,
+            f"{f.value_ms:.10g}" if f.value_ms is not None else f.status,
+        ]
+        for f in figures
+    ]
+    return make_table(["workload", "device", "method", "metric", "ms"], rows, left=4)

@@ -13,12 +13,24 @@ from harness.launch import Limits
 
 
 @click.command("run")
-@click.option("--suite", required=True, help="Suite name (see: fdbench list suites) or TOML file.")
-@click.option("--gpu", "device", required=True, help="Device key (see: fdbench list devices).")
+@click.option("--suite", help="Suite name (see: fdbench list suites) or TOML file.")
+@click.option("--gpu", "device", help="Device key (see: fdbench list devices).")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="Folder of the run; it must not exist.  [default: runs/SUITE-DEVICE-TIME]",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Run what is left of RUN, which was stopped; its suite and device are known.",
+)
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Add the cells to RUN, a run of the same suite and device.",
 )
 @click.option("--only", default="", metavar="TEXT", help="Run only cells whose id contains TEXT.")
 @click.option(
@@ -40,9 +52,11 @@ from harness.launch import Limits
 @click.pass_context
 def run_command(
     ctx: click.Context,
-    suite: str,
-    device: str,
+    suite: str | None,
+    device: str | None,
     out: Path | None,
+    resume: Path | None,
+    into: Path | None,
     only: str,
     environments_dir: Path,
     stall_after: float,
@@ -51,20 +65,47 @@ def run_command(
 
     \b
     Example: fdbench run --suite smoke --gpu cpu
+             fdbench run --resume runs/smoke-cpu-20261123-101500
+             fdbench run --into runs/smoke-cpu-20261123-101500 --suite smoke --gpu cpu --only wan21
     """
+    _refuse_contradictions(resume, suite=suite, gpu=device, out=out, into=into, only=only)
+    if into and out:
+        raise click.UsageError("--into and --out both say where the run is; give one")
+    limits = Limits(stall_s=stall_after)
+    with pick_watcher() as watcher:
+        if resume:
+            folder = resume
+            code = workflow.resume_run(resume, environments_dir, watcher, limits)
+        else:
+            request = _request(suite, device, into or out, environments_dir, only)
+            folder = request.out
+            start = workflow.add_to_run if into else workflow.run_suite
+            code = start(request, watcher, limits)
+    from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
+
+    page = render_run(folder)
+    print_summary(folder, code)
+    click.echo(f"report: {page}")
+    ctx.exit(code)
+
+
+def _refuse_contradictions(resume: Path | None, **others: object) -> None:
+    given = [f"--{name}" for name, value in others.items() if value]
+    if resume and given:
+        raise click.UsageError(f"--resume continues a run as it was planned, without {given[0]}")
+
+
+def _request(
+    suite: str | None, device: str | None, out: Path | None, environments_dir: Path, only: str
+) -> workflow.RunRequest:
+    for flag, value in (("--suite", suite), ("--gpu", device)):
+        if not value:
+            raise click.UsageError(f"Missing option '{flag}'.")
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    request = workflow.RunRequest(
-        suite=suite,
-        device=device,
-        out=out or Path("runs") / f"{Path(suite).stem}-{device}-{started}",
+    return workflow.RunRequest(
+        suite=suite or "",
+        device=device or "",
+        out=out or Path("runs") / f"{Path(suite or '').stem}-{device}-{started}",
         environments_dir=environments_dir,
         only=only,
     )
-    with pick_watcher() as watcher:
-        code = workflow.run_suite(request, watcher, Limits(stall_s=stall_after))
-    from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
-
-    page = render_run(request.out)
-    print_summary(request.out, code)
-    click.echo(f"report: {page}")
-    ctx.exit(code)

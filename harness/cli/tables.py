@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-_PIPE_WIDTH = 200
+_PIPE_WIDTH = 1000
 """Columns where there is no terminal to fit: wide enough that no cell breaks."""
 
 

@@ -108,6 +108,8 @@ class Job:
     """Intra-op threads on a CPU; 0 leaves PyTorch's default."""
     capture_steps: tuple[int, ...]
     """AR steps whose latents are written for the parity check."""
+    gpus: int = 1
+    """GPUs of the trial, one rank each."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,28 @@
 """Checks of the runners' parts that need torch and flashdreams, run in that environment."""
 
+import os
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+
+import imageio.v3 as iio
+import numpy as np
 import torch
 
+import runners
 from runners import cpu
 
 # isort: split
 
+import check_published
 from flashdreams.infra.config import derive_config
+from flashdreams.infra.diffusion.scheduler import FlowMatchEulerDiscreteSchedulerConfig
+from flashdreams.recipes.cosmos.transformer.impl.modules import Timesteps
 
-from runners import exact_timesteps, self_forcing, wan21
+from runners import exact_timesteps, first_frame, matched, self_forcing, video
+from runners.protocol import drive
 
 
 def check_rope_is_a_rotation() -> None:
@@ -76,6 +90,195 @@ def check_exact_timesteps_reach_the_network() -> None:
     assert [round(t, 3) for t in told["exact"]] == [1000.0, 960.0, 888.889, 727.273]
 
 
+def record_timesteps(config, networks) -> list[torch.Tensor]:
+    """What the networks of a tiny runner are told, in order, over its whole rollout."""
+    config.pixel_height = config.pixel_width = 32
+    runner, told = config.setup(), []
+    for network in networks(runner.pipeline.diffusion_model.transformer):
+        network.register_forward_pre_hook(
+            lambda _, args, words: told.append(words["timesteps"].clone()), with_kwargs=True
+        )
+    runner._rollout()
+    return told
+
+
+def check_exact_timesteps_reach_both_networks_of_wan22() -> None:
+    """Eight shifted steps and the KV update of both networks, unrounded; three above 875."""
+    networks = ("transformer_high_noise", "transformer_low_noise")
+    seen = {}
+    for mode in ("exact", "as-shipped"):
+        config = runners.load(
+            "fastvideo-causal-wan2.2-t2v-14b", size="tiny", total_blocks=1, timesteps=mode
+        )
+        for name in networks:
+            told = record_timesteps(config, lambda both, name=name: [getattr(both, name).network])
+            seen[mode, name] = [round(float(t), 3) for t in told]
+            assert {t.dtype for t in told} == {torch.float32 if mode == "exact" else torch.bfloat16}
+    high, low = [1000.0, 965.909, 921.053], [859.375, 729.167, 654.762, 555.556, 416.667]
+    assert seen["exact", networks[0]] == [*high, 0.0]
+    assert seen["exact", networks[1]] == [*low, 0.0]
+    assert seen["as-shipped", networks[0]] == [1000.0, 964.0, 920.0, 0.0]
+
+
+def check_exact_timesteps_per_token_of_cosmos() -> None:
+    """The given frame is at 0.1 and the others at the scheduler's step, all float32."""
+    config = runners.load("cosmos2-i2v-2b-720p", size="tiny")
+    told = record_timesteps(config, lambda transformer: [transformer.network])
+    table = config.pipeline.diffusion_model.scheduler
+    steps = derive_config(table, num_inference_steps=4).setup().timesteps.tolist()
+    # The unconditional branch and the KV update of both branches follow.
+    assert len(told) == 2 * len(steps) + 2
+    for tokens, step in zip(told[::2], [*steps, 0], strict=True):
+        assert tokens.dtype == torch.float32
+        frames = tokens.reshape(3, -1)
+        assert torch.equal(frames[0], torch.full_like(frames[0], 0.1))
+        assert torch.equal(frames[1:], torch.full_like(frames[1:], float(step)))
+    shipped = runners.load("cosmos2-i2v-2b-720p", size="tiny", timesteps="as-shipped")
+    rounded = record_timesteps(shipped, lambda transformer: [transformer.network])
+    assert {tokens.dtype for tokens in rounded} == {torch.bfloat16}
+
+
+def check_exact_timesteps_per_token_of_wan() -> None:
+    """Wan's per-token timesteps, as TI2V has them, survive the mending: 0 on the given frame."""
+    config = runners.load("causal-forcing-wan2.1-i2v-1.3b-framewise", size="tiny", total_blocks=1)
+    config = derive_config(
+        config,
+        pipeline={
+            "diffusion_model": {
+                "transformer": {"len_t": 3, "ti2v_first_frame_per_token_timestep": True}
+            }
+        },
+    )
+    told = record_timesteps(config, lambda transformer: [transformer.network])
+    for tokens, step in zip(told, [1000.0, 937.5, 833.333, 625.0, 0.0], strict=True):
+        assert tokens.dtype == torch.float32
+        frames = tokens.reshape(3, -1)
+        assert (frames[0] == 0).all()
+        assert torch.allclose(frames[1:], torch.tensor(step), atol=1e-3)
+
+
+def check_unmended_class_is_refused() -> None:
+    """A scheduler that nobody has mended is named, with both ways out."""
+    model = derive_config(
+        self_forcing.WAN_VAE.pipeline.diffusion_model,
+        scheduler=FlowMatchEulerDiscreteSchedulerConfig(),
+    )
+    message = ""
+    try:
+        exact_timesteps.exact_targets(model)
+    except NotImplementedError as error:
+        message = str(error)
+    assert message.startswith("FlowMatchEulerDiscreteScheduler has no exact timesteps: add")
+
+
+def check_cosmos_sinusoid_is_float32() -> None:
+    """The mended embedding is the float64 sinusoid rounded once; as shipped it is far off."""
+    channels, step = 256, torch.tensor(0.995)
+    frequencies = 10000 ** (-torch.arange(channels // 2, dtype=torch.float64) / (channels // 2))
+    angles = step.double() * frequencies
+    wanted = torch.cat([angles.cos(), angles.sin()])
+    found = exact_timesteps._Float32Sinusoid(channels, torch.bfloat16)(step)
+    shipped = Timesteps(channels).to(torch.bfloat16)(step.to(torch.bfloat16))
+    assert found.dtype == torch.bfloat16
+    assert (found.double() - wanted).abs().max() <= 2**-9
+    assert (shipped.double() - wanted).abs().max() > 2**-9
+
+
+def check_tiny_is_repeatable_and_leaves_the_seed_alone() -> None:
+    """Two tiny rollouts agree bit for bit, and building one does not touch torch's own seed."""
+    config = runners.load("self-forcing-wan2.1-t2v-1.3b-taehv", size="tiny", total_blocks=2)
+    torch.manual_seed(7)
+    first = config.setup()._rollout()[0]
+    again = config.setup()._rollout()[0]
+    drawn = torch.randn(1)
+    torch.manual_seed(7)
+    assert torch.equal(first, again)
+    assert torch.equal(drawn, torch.randn(1))
+
+
+def check_image_is_stretched_without_antialiasing() -> None:
+    """An image of two levels keeps them at its ends; grey and transparent files read as RGB."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "ramp.png"
+        ramp = np.array([[0, 255]], dtype=np.uint8)
+        iio.imwrite(path, ramp)
+        image = first_frame.read(str(path), 2, 8)
+        assert image.shape == (1, 3, 2, 8)
+        levels = ((image[0, 0, 0] + 1) * 127.5).round().tolist()
+        # Pixel centres at (i + 0.5) / 4 - 0.5 of the source, held at the ends.
+        assert levels == [0, 0, 32, 96, 159, 223, 255, 255]
+        iio.imwrite(path, np.zeros((2, 2, 4), dtype=np.uint8))
+        assert torch.equal(first_frame.read(str(path), 2, 2), torch.full((1, 3, 2, 2), -1.0))
+
+
+def check_image_is_downloaded_once_by_its_whole_address() -> None:
+    """Two addresses that end alike are two images."""
+    with TemporaryDirectory() as folder:
+        served = Path(folder) / "served"
+        for name, level in (("a", 0), ("b", 255)):
+            (served / name).mkdir(parents=True)
+            pixels = np.full((4, 4, 3), level, dtype=np.uint8)
+            iio.imwrite(served / name / "000001.png", pixels)
+        handler = partial(QuietHandler, directory=str(served))
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            Thread(target=server.serve_forever, daemon=True).start()
+            os.environ["FLASHDREAMS_CACHE_DIR"] = folder
+            address = f"http://127.0.0.1:{server.server_port}/{{}}/000001.png"
+            black, white = (first_frame.read(address.format(name), 4, 4) for name in "ab")
+            server.shutdown()
+        assert (black == -1).all()
+        assert (white == 1).all()
+        assert len(list((Path(folder) / "first_frames").iterdir())) == 2
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without a line per request."""
+
+    def log_message(self, *args) -> None:
+        """Say nothing."""
+
+
+def check_prompt_file_is_read() -> None:
+    """A prompt that names a .txt file is read from it: the command line passes a str."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "prompt.txt"
+        path.write_text("\n  a cat \nsecond line\n")
+        assert video._read_prompt(str(path)) == video._read_prompt(path) == "a cat"
+    assert video._read_prompt("a dog. ") == "a dog. "
+
+
+def check_unknown_slug_names_the_nearest() -> None:
+    """A slip of the keyboard is answered with the slug that was meant."""
+    message = "loaded"
+    try:
+        runners.load("cosmos2-t2v-720p")
+    except KeyError as error:
+        message = str(error)
+    assert message == "no runner 'cosmos2-t2v-720p'; the nearest is 'cosmos2-t2v-2b-720p'"
+
+
+def check_matched_trials_refuse_what_they_do_not_drive() -> None:
+    """A job for two networks, for Cosmos or for an image is refused by name."""
+    for slug in runners.RUNNERS:
+        config = runners.load(slug)
+        refusal = ""
+        try:
+            matched._require_wan21_from_text(config)
+        except drive.UnsupportedJobError as error:
+            refusal = str(error)
+        is_driven = not any(kind in slug for kind in ("i2v", "wan2.2", "cosmos"))
+        assert is_driven == (refusal == ""), slug
+        assert is_driven or refusal.startswith(f"{slug} has no matched trial"), refusal
+
+
+def check_load_gives_a_copy() -> None:
+    """Changing what ``load`` gave leaves the published configuration alone."""
+    config = runners.load("wan21-t2v-1.3b-480p", fps=24)
+    config.pipeline.diffusion_model.seed = 1
+    published = runners.load("wan21-t2v-1.3b-480p")
+    assert (config.fps, published.fps, published.pipeline.diffusion_model.seed) == (24, 16, 42)
+
+
 def check_unwrap_takes_averaged_weights_and_strips_wrappers() -> None:
     """Training checkpoints come wrapped twice; the averaged generator wins."""
     wanted, other = torch.ones(1), torch.zeros(1)
@@ -90,27 +293,8 @@ def check_unwrap_takes_averaged_weights_and_strips_wrappers() -> None:
         assert self_forcing.unwrap_checkpoint(checkpoint)["a"] is wanted
 
 
-def check_published_configurations() -> None:
-    """The slugs carry the published geometry."""
-    model = self_forcing.TAEHV.pipeline.diffusion_model
-    assert (model.seed, model.scheduler.shift) == (42, 8.0)
-    assert model.scheduler.denoising_timesteps == [1000, 750, 500, 250]
-    transformer = model.transformer
-    assert (transformer.len_t, transformer.window_size_t, transformer.sink_size_t) == (3, 21, 0)
-    assert (transformer.compile_network, transformer.use_cuda_graph) == (True, True)
-    assert transformer.network.num_layers == 30
-    assert type(self_forcing.TAEHV.pipeline.decoder).__name__ == "TeahvVAEDecoderConfig"
-    sink = self_forcing.SINK.pipeline.diffusion_model
-    assert (sink.seed, sink.transformer.window_size_t, sink.transformer.sink_size_t) == (0, 7, 5)
-    assert not sink.transformer.network.apply_rope_before_kvcache
-    assert self_forcing.WAN_VAE.pipeline.diffusion_model.transformer.window_size_t == 21
-    wan = wan21.T2V.pipeline.diffusion_model
-    assert (wan.transformer.guidance_scale, wan.scheduler.num_inference_steps) == (6.0, 50)
-    assert wan.transformer.len_t == 21
-
-
 if __name__ == "__main__":
-    for name, check in list(globals().items()):
-        if name.startswith("check_"):
+    for name, check in {**globals(), **vars(check_published)}.items():
+        if name.startswith("check_") and callable(check):
             check()
             print(f"{name}: ok")

@@ -1,4 +1,4 @@
-"""Text-to-video runner: FlashDreams' own command, and a matched trial when it is given a job."""
+"""The one video runner: FlashDreams' own command, and a matched trial when it is given a job."""
 
 import runners.cpu  # noqa: F401  before any recipe, see there
 
@@ -6,19 +6,20 @@ import runners.cpu  # noqa: F401  before any recipe, see there
 
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import imageio.v3 as iio
 import torch
 from flashdreams.infra.config import derive_config
+from flashdreams.infra.pipeline import StreamInferencePipeline
 from flashdreams.infra.runner import Runner, RunnerConfig
-from flashdreams.recipes.wan import WanInferencePipeline
 from loguru import logger
 from torch import Tensor
 
-from runners import exact_timesteps, matched
+from runners import exact_timesteps, first_frame, matched, tiny
 from runners.protocol import wire
 
 DEFAULT_PROMPT = (
@@ -29,13 +30,13 @@ DEFAULT_PROMPT = (
 
 
 @dataclass(kw_only=True)
-class TextToVideoRunnerConfig(RunnerConfig):
+class VideoRunnerConfig(RunnerConfig):
     """Options of a text-to-video runner."""
 
-    _target: type["TextToVideoRunner"] = field(default_factory=lambda: TextToVideoRunner)
+    _target: type["VideoRunner"] = field(default_factory=lambda: VideoRunner)
 
     prompt: str | Path = DEFAULT_PROMPT
-    """The prompt, or a text file whose first non-empty line is the prompt."""
+    """The prompt, or a .txt file whose first non-empty line is the prompt."""
 
     pixel_height: int = 480
     """Height of the video in pixels."""
@@ -46,6 +47,9 @@ class TextToVideoRunnerConfig(RunnerConfig):
     fps: int = 16
     """Frames per second of the MP4."""
 
+    size: Literal["full", "tiny"] = "full"
+    """``tiny`` shrinks the model to seconds on a CPU, with synthetic weights and no download."""
+
     timesteps: Literal["exact", "as-shipped"] = "exact"
     """``as-shipped`` keeps flashdreams 0.1.0's rounding of timesteps to the latents' dtype."""
 
@@ -54,26 +58,42 @@ class TextToVideoRunnerConfig(RunnerConfig):
 
 
 @dataclass(kw_only=True)
-class StreamingRunnerConfig(TextToVideoRunnerConfig):
+class StreamingRunnerConfig(VideoRunnerConfig):
     """Options of a runner that builds its video in autoregressive steps."""
 
     total_blocks: int = 60
     """Autoregressive steps to run."""
 
 
-class TextToVideoRunner(Runner[TextToVideoRunnerConfig, WanInferencePipeline]):
-    """Drives one rollout of a Wan text-to-video pipeline."""
+@dataclass(kw_only=True)
+class ImageRunnerConfig(VideoRunnerConfig):
+    """Options of a runner whose video starts from an image."""
 
-    def __init__(self, config: TextToVideoRunnerConfig) -> None:
+    image_path: str | Path
+    """The first frame: an image file, or the http(s) address of one."""
+
+
+@dataclass(kw_only=True)
+class StreamingImageRunnerConfig(StreamingRunnerConfig, ImageRunnerConfig):
+    """Options of a runner that continues an image in autoregressive steps."""
+
+
+class VideoRunner(Runner[VideoRunnerConfig, StreamInferencePipeline[Any, Any, Any]]):
+    """Drives one rollout of a Wan or Cosmos pipeline."""
+
+    def __init__(self, config: VideoRunnerConfig) -> None:
         """Build the pipeline, in the shape the job asks for if there is one."""
-        self.trial: matched.MatchedTrial | None = None
         if config.job is not None:
             job = wire.read_json(wire.Job, config.job)
-            config = matched.configure(config, job)
-        elif config.timesteps == "exact":
+            super().__init__(matched.configure(config, job))
+            return
+        if config.timesteps == "exact":
             exact = exact_timesteps.exact_targets(config.pipeline.diffusion_model)
             config = derive_config(config, pipeline={"diffusion_model": exact})
-        super().__init__(config)
+        with tiny.shrunk(config) if config.size == "tiny" else nullcontext(config) as sized:
+            # Before the weights, so that a wrong path fails before gigabytes are loaded.
+            self._image_TCHW = _read_image(sized)
+            super().__init__(sized)
 
     def run(self) -> None:
         """Run the job, or write the video and its per-step stats."""
@@ -92,8 +112,12 @@ class TextToVideoRunner(Runner[TextToVideoRunnerConfig, WanInferencePipeline]):
     def _rollout(self) -> tuple[Tensor, list[dict[str, float]]]:
         """Generate all AR steps; frames are [T, C, H, W] in [-1, 1]."""
         height, width = self._latent_size()
-        prompt = _read_prompt(self.config.prompt)
-        cache = self.pipeline.initialize_cache(text=[prompt], height=height, width=width)
+        prompt, image_TCHW = _read_prompt(self.config.prompt), self._image_TCHW
+        if image_TCHW is not None:
+            image_TCHW = image_TCHW.to(self.pipeline.device, self.pipeline.diffusion_model.dtype)
+        cache = self.pipeline.initialize_cache(
+            text=[prompt], image=image_TCHW, height=height, width=width
+        )
         chunks, stats = [], []
         for ar in range(self._ar_steps):
             chunks.append(self.pipeline.generate(ar, cache).cpu())
@@ -129,14 +153,23 @@ class TextToVideoRunner(Runner[TextToVideoRunnerConfig, WanInferencePipeline]):
             logger.info(f"[{name}] wrote per-AR-step stats -> {table.resolve()}")
 
 
+def _read_image(config: VideoRunnerConfig) -> Tensor | None:
+    if not isinstance(config, ImageRunnerConfig):
+        return None
+    return first_frame.read(str(config.image_path), config.pixel_height, config.pixel_width)
+
+
 def _read_prompt(prompt: str | Path) -> str:
-    """The prompt itself, or the first non-empty line of the file it names.
+    """The prompt itself, or the first non-empty line of the text file it names.
+
+    The command line makes every ``str | Path`` a ``str``: the published integrations, which ask for
+    a ``Path``, take ``--prompt prompt.txt`` for the prompt.
 
     Raises:
         ValueError: There is no text.
     """
-    text = prompt.read_text() if isinstance(prompt, Path) else prompt
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    is_file = isinstance(prompt, Path) or prompt.endswith(".txt")
+    lines = (Path(prompt).read_text() if is_file else str(prompt)).strip().splitlines()
     if not lines:
         raise ValueError(f"--prompt {prompt}: no text in it")
-    return lines[0] if isinstance(prompt, Path) else text
+    return lines[0].strip() if is_file else str(prompt)

@@ -1,0 +1,140 @@
+"""``fdbench plan``."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import click
+
+from harness import environments, suites, workflow
+from harness.cli.tables import make_console
+from harness.estimate import Estimate, estimate
+from harness.records import Plan, PlannedCell, Side
+from harness.suites import Device, Recipe, Recipes, Suite, SuiteCell
+from harness.units import format_duration
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellOutline:
+    """What ``fdbench plan`` says about one cell."""
+
+    cell_id: str
+    cannot_run: str
+    """Why it stands outside the denominator; empty if it will run."""
+    flashdreams: str
+    """Command of one candidate trial."""
+    baseline: str
+    """Command of one reference trial."""
+    published: str
+    """FlashDreams' own command of the published figure."""
+    trials: int
+    """Process launches; 0 if it cannot run."""
+    memory_gb: float | None
+    """Weights and KV cache per GPU, estimated; None where there is nothing to estimate from."""
+    seconds: float | None
+    """All of its trials, estimated."""
+
+
+@click.command("plan")
+@click.option("--suite", required=True, help="Suite name (see: fdbench list suites) or TOML file.")
+@click.option("--gpu", "device", required=True, help="Device key; it need not be in this machine.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plan_command(suite: str, device: str, as_json: bool) -> None:
+    """Show every cell of a suite: commands, what it needs, or why it cannot run.
+
+    \b
+    Example: fdbench plan --suite per-step --gpu gb200
+    """
+    outlines = outline(suite, device)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in outlines], indent=1))
+        return
+    console = make_console()
+    runnable = [row for row in outlines if not row.cannot_run]
+    console.print(f"{len(runnable)} of {len(outlines)} cells can run on {device}\n")
+    for row in outlines:
+        for line in _lines(row):
+            console.print(line)
+    console.print("Memory and time are estimates from shapes and nominal speed, not measurements.")
+
+
+def outline(suite_name: str, device_key: str) -> list[CellOutline]:
+    """Every cell of a suite on a device, in the suite's order.
+
+    Raises:
+        UsageFault: There is no such suite or device, or the suite is not what it should be.
+    """
+    request = workflow.RunRequest(suite=suite_name, device=device_key, out=suites.SUITES_DIR)
+    suite, planned = workflow.make_plan(request)
+    recipes, device = suites.load_recipes(), suites.load_devices()[device_key]
+    return [
+        _outline_cell(cell, suite, planned, recipes, device_key, device) for cell in suite.cells
+    ]
+
+
+def _outline_cell(
+    cell: SuiteCell, suite: Suite, planned: Plan, recipes: Recipes, key: str, device: Device
+) -> CellOutline:
+    recipe = recipes.recipes[cell.recipe]
+    cell_id = "/".join(filter(None, (cell.recipe, key, cell.baseline, cell.scene)))
+    found = next((one for one in planned.cells if one.cell_id == cell_id), None)
+    gpus = recipe.gpus if device.torch_device == "cuda" and suite.size == "full" else 1
+    need = _estimate(found, recipes, recipe, device, gpus)
+    trials = len(found.trials) if found else 0
+    return CellOutline(
+        cell_id=cell_id,
+        cannot_run=dict(planned.unsupported).get(cell_id, ""),
+        flashdreams=_command("flashdreams", cell.recipe, gpus),
+        baseline=_command(_environment_of(cell, recipe), cell.recipe, gpus),
+        published=_published_command(cell.recipe, recipe, gpus),
+        trials=trials,
+        memory_gb=round(need.memory_gb, 1) if need else None,
+        seconds=round(need.seconds * trials) if need else None,
+    )
+
+
+def _environment_of(cell: SuiteCell, recipe: Recipe) -> str:
+    baseline = recipe.baselines.get(cell.baseline)
+    side: Side = suites.parse_side(cell.reference or cell.baseline, cell.recipe)
+    return baseline.environment if baseline and not cell.reference else side.environment
+
+
+def _estimate(
+    found: PlannedCell | None, recipes: Recipes, recipe: Recipe, device: Device, gpus: int
+) -> Estimate | None:
+    if found is None or not device.nominal_tflops:
+        return None
+    parameters = recipes.networks[recipe.network].parameters
+    return estimate(found.trials[0].job, parameters, device, gpus)
+
+
+def _command(environment: str, slug: str, gpus: int) -> str:
+    declared = environments.load_environments().get(environment)
+    if declared is None:
+        return f"none yet: upstream_envs/{environment} is not there"
+    words = environments.command_words(declared, gpus)
+    return " ".join(words).format(slug=slug, job="job.json")
+
+
+def _published_command(slug: str, recipe: Recipe, gpus: int) -> str:
+    """The command line of FlashDreams' page for this recipe."""
+    ranks = f"torchrun --nproc_per_node={gpus} --no-python " if gpus > 1 else ""
+    blocks = f" --total-blocks {recipe.ar_steps}" if recipe.flavour == "streaming" else ""
+    return f"{ranks}flashdreams-run {slug}{blocks}"
+
+
+def _lines(row: CellOutline) -> Iterator[str]:
+    yield row.cell_id
+    if row.cannot_run:
+        yield f"  cannot run: {row.cannot_run}"
+    yield f"  FlashDreams  {row.flashdreams}"
+    yield f"  baseline     {row.baseline}"
+    yield f"  published by {row.published}"
+    if row.seconds is not None:
+        yield (
+            f"  {row.trials} trials, about {format_duration(row.seconds)} in all, "
+            f"{row.memory_gb:g} GB of weights and KV cache a GPU"
+        )
+    elif row.trials:
+        yield f"  {row.trials} trials"
+    yield ""

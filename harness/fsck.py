@@ -1,0 +1,341 @@
+"""Compares a run with what its raw evidence says; reads only."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from pathlib import Path
+
+from harness import evidence, judging
+from harness.durable import BESIDE
+from harness.errors import ExitCode, IntegrityFault
+from harness.evidence import TrialResult
+from harness.manifest import MANIFEST_FILE, RUN_FILE, Entry, evidence_files, read_manifest
+from harness.records import (
+    Outcome,
+    PairRow,
+    ParityRow,
+    PlannedCell,
+    PlannedTrial,
+    StepRow,
+    TrialRow,
+    Verdict,
+)
+from harness.schema import TABLES, Row, read_table, to_rows
+from harness.store import CAPTURES, LOGS, WORK, Store
+
+
+class Kind(StrEnum):
+    """What can be done about a finding."""
+
+    LEFTOVER = "leftover"
+    DERIVABLE = "derivable"
+    LOST = "lost"
+    FOREIGN = "foreign"
+
+
+_ADVICE = {
+    Kind.LEFTOVER: "half-written and no evidence: fdbench fsck --repair removes it",
+    Kind.DERIVABLE: "fdbench fsck --repair derives it again from the raw evidence",
+    Kind.LOST: "cannot be derived again: put it back from a copy, or run the cell anew elsewhere",
+    Kind.FOREIGN: "not written by fdbench: move it out of the run",
+}
+_TEXTS = ("reason", "invalid")
+"""Columns whose words may differ from one version of fdbench to the next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    path: str
+    problem: str
+    kind: Kind
+
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        return _ADVICE[self.kind]
+
+
+@dataclass(kw_only=True)
+class Inspection:
+    """What a run's tables should hold, and where they do not."""
+
+    findings: list[Finding] = field(default_factory=list)
+    plan: tuple[PlannedCell, ...] = ()
+    is_plan_known: bool = False
+    manifest: dict[str, Entry] | None = None
+    results: dict[str, TrialResult] = field(default_factory=dict)
+    """Every trial there is evidence of, in the order of the plan."""
+    judged: dict[str, judging.Judged] = field(default_factory=dict)
+    """Every cell that is over, by id."""
+
+
+def inspect(run_store: Store) -> Inspection:
+    """Look at everything in a run's folder; call it while holding the run."""
+    return _Inspector(run_store).inspect()
+
+
+class _Inspector:
+    """One look at a run."""
+
+    def __init__(self, run_store: Store) -> None:
+        self._store, self._folder = run_store, run_store.folder
+        self._found = Inspection()
+        self._faulty: dict[str, str] = {}
+        """Path to what is wrong with the file, for each file of the manifest."""
+
+    def inspect(self) -> Inspection:
+        """Every finding, and what the tables should hold."""
+        self._read_run()
+        self._read_manifest()
+        if self._found.is_plan_known:
+            self._look_for_leftovers()
+            self._read_trials()
+            self._compare_steps()
+            self._judge()
+        self._look_at_files()
+        unique = dict.fromkeys(self._found.findings)
+        self._found.findings = sorted(unique, key=lambda finding: finding.path)
+        return self._found
+
+    def _note(self, path: Path | str, problem: str, kind: Kind) -> None:
+        name = str(path.relative_to(self._folder)) if isinstance(path, Path) else path
+        problem = problem.replace(f"{self._folder}/", "")
+        self._found.findings.append(Finding(path=name, problem=problem, kind=kind))
+
+    def _read_run(self) -> None:
+        try:
+            self._found.plan = self._store.read_plan()
+            self._found.is_plan_known = True
+        except IntegrityFault as error:
+            self._note(RUN_FILE, f"{error}; without the plan nothing can be judged", Kind.LOST)
+
+    def _read_manifest(self) -> None:
+        try:
+            entries = read_manifest(self._folder)
+        except IntegrityFault as error:
+            self._note(MANIFEST_FILE, str(error), Kind.DERIVABLE)
+            return
+        if not entries:
+            self._note(MANIFEST_FILE, "is missing", Kind.DERIVABLE)
+            return
+        self._found.manifest = entries
+        self._faulty = {
+            name: what for name, entry in entries.items() if (what := self._store.fault_of(entry))
+        }
+
+    def _look_for_leftovers(self) -> None:
+        for path in [*self._folder.glob(f"*{BESIDE}"), *self._folder.glob(f"steps/*{BESIDE}")]:
+            self._note(path, "was never finished", Kind.LEFTOVER)
+        cells = {t.trial_id: t.cell_id for cell in self._found.plan for t in cell.trials}
+        for path in sorted((self._folder / WORK).glob("*")):
+            if path.name not in cells or not self._store.is_held(cells[path.name]):
+                self._note(path, "was never finished", Kind.LEFTOVER)
+        for path in sorted((self._folder / CAPTURES).glob("*")):
+            is_known = any(name.startswith(f"{LOGS}/{path.name}/") for name in self._entries())
+            if not is_known and not (self._folder / LOGS / path.name).exists():
+                self._note(path, "belongs to no finished trial", Kind.LEFTOVER)
+
+    def _entries(self) -> dict[str, Entry]:
+        return self._found.manifest or {}
+
+    def _read_trials(self) -> None:
+        stored = {row.trial_id: row for row in self._rows(TrialRow)}
+        table = TABLES[TrialRow]
+        for cell in self._found.plan:
+            for planned in cell.trials:
+                name, known = planned.trial_id, stored.pop(planned.trial_id, None)
+                result = self._read_trial(planned, known)
+                if result is None:
+                    continue
+                if known is None:
+                    self._note(table, f"has no row of {name}", Kind.DERIVABLE)
+                elif _differ(known, result.row):
+                    self._note(table, f"{name}: {_differ(known, result.row)}", Kind.DERIVABLE)
+                elif bool(known.invalid) == bool(result.row.invalid):
+                    result = replace(result, row=known)
+                self._found.results[name] = result
+        for name in stored:
+            self._note(table, f"{name} is not in the plan", Kind.DERIVABLE)
+
+    def _read_trial(self, planned: PlannedTrial, known: TrialRow | None) -> TrialResult | None:
+        """A trial from its raw evidence; what is left of it where that is gone."""
+        folder = self._folder / LOGS / planned.trial_id
+        prefix = f"{LOGS}/{planned.trial_id}/"
+        traces = [name for name in self._entries() if name.startswith(prefix)]
+        if not folder.exists() and known is None and not traces:
+            return None
+        try:
+            record = evidence.read_record(folder)
+        except IntegrityFault as error:
+            words = str(error).replace(f"{self._folder}/", "")
+            self._note(f"{prefix}{evidence.TRIAL_FILE}", words, Kind.LOST)
+            return _lost(planned, known, f"lost: {evidence.TRIAL_FILE} is missing or altered")
+        result = evidence.read_trial(folder, record)
+        for name in record.files:
+            entry = Entry(path=prefix + name, sha256=record.files[name])
+            if what := self._store.fault_of(entry):
+                self._note(prefix + name, what, Kind.LOST)
+        return result
+
+    def _compare_steps(self) -> None:
+        for name, result in self._found.results.items():
+            path = self._folder / "steps" / f"{name}.parquet"
+            stored = self._part(path) if path.exists() else []
+            for problem in _compare(stored, result.steps):
+                self._note(path, problem, Kind.DERIVABLE)
+        for path in sorted((self._folder / "steps").glob("*.parquet")):
+            if path.stem not in self._found.results:
+                self._note(path, "belongs to no trial", Kind.DERIVABLE)
+
+    def _part(self, path: Path) -> list[StepRow]:
+        try:
+            return to_rows(read_table(path, StepRow), StepRow)
+        except IntegrityFault as error:
+            self._note(path, str(error), Kind.DERIVABLE)
+            return []
+
+    def _judge(self) -> None:
+        pairs = {row.cell_id: row for row in self._rows(PairRow)}
+        parity = self._rows(ParityRow)
+        are_known = not self._is_faulty(ParityRow)
+        for cell in self._found.plan:
+            results = {
+                trial.trial_id: self._found.results[trial.trial_id]
+                for trial in cell.trials
+                if trial.trial_id in self._found.results
+            }
+            stored = pairs.pop(cell.cell_id, None)
+            if not results or not judging.is_over(cell, results):
+                if stored is not None:
+                    self._note(TABLES[PairRow], f"{cell.cell_id} is not over", Kind.DERIVABLE)
+                continue
+            known = [row for row in parity if row.cell_id == cell.cell_id] if are_known else None
+            self._judge_cell(cell, results, stored, known or None)
+        for name in pairs:
+            self._note(TABLES[PairRow], f"{name} is not in the plan", Kind.DERIVABLE)
+
+    def _judge_cell(
+        self,
+        cell: PlannedCell,
+        results: dict[str, TrialResult],
+        stored: PairRow | None,
+        known: Sequence[ParityRow] | None,
+    ) -> None:
+        """What a cell should be judged; a verdict that its trials bear out is left alone."""
+        stands = stored is not None and _is_borne_out(cell, stored, results)
+        if stored is not None and not stands and stored.exit_code == ExitCode.INTEGRITY:
+            # Captures that were not what their trial wrote, or a raw file that is back: look again.
+            stands, known = bool(self._missing_captures(results)), None
+        if stored is not None and stands and not self._is_faulty(ParityRow):
+            self._found.judged[cell.cell_id] = judging.Judged(
+                pair=stored, parity=tuple(known or ())
+            )
+            return
+        missing = self._missing_captures(results) if known is None else []
+        if missing:
+            what = f"distances of {cell.cell_id}: the captures they came from are gone"
+            self._note(TABLES[ParityRow], what, Kind.LOST)
+        fresh = [] if missing else known
+        judged = judging.judge_cell(cell, results, self._folder / CAPTURES, fresh)
+        if missing and stored is not None and stands:
+            judged = judging.Judged(pair=stored, parity=())
+        elif stored is None:
+            self._note(TABLES[PairRow], f"has no verdict of {cell.cell_id}", Kind.DERIVABLE)
+        elif (stored.verdict, stored.code) != (judged.pair.verdict, judged.pair.code):
+            what = f"{cell.cell_id}: {stored.verdict}, its trials show {judged.pair.verdict}"
+            self._note(TABLES[PairRow], what, Kind.DERIVABLE)
+        self._found.judged[cell.cell_id] = judged
+
+    def _missing_captures(self, results: dict[str, TrialResult]) -> list[str]:
+        names = [
+            f"{CAPTURES}/{name}/{capture.path}"
+            for name, result in results.items()
+            if not result.row.invalid and result.row.outcome == Outcome.COMPLETED
+            for capture in result.captures
+        ]
+        return [name for name in names if not (self._folder / name).is_file()]
+
+    def _rows(self, row_type: type[Row]) -> list[Row]:
+        """Rows that the manifest vouches for; none otherwise."""
+        if self._is_faulty(row_type):
+            return []
+        path = self._folder / TABLES[row_type]
+        try:
+            return self._store.read_rows(row_type)
+        except IntegrityFault as error:
+            self._note(path, str(error), Kind.DERIVABLE)
+            return []
+
+    def _is_faulty(self, row_type: type) -> bool:
+        name = TABLES[row_type]
+        if name in self._faulty or not (self._folder / name).exists():
+            return True
+        return name not in self._entries()
+
+    def _look_at_files(self) -> None:
+        for name, what in self._faulty.items():
+            self._note(name, what, self._kind_of(name))
+        if self._found.manifest is None:
+            return
+        recorded = {n for result in self._found.results.values() for n in result.digests}
+        leftovers = tuple(f.path for f in self._found.findings if f.kind is Kind.LEFTOVER)
+        for path in evidence_files(self._folder):
+            name = str(path.relative_to(self._folder))
+            if name in self._entries() or name.startswith(leftovers or ("\0",)):
+                continue
+            derived = name in recorded or name.endswith(".parquet") or name == RUN_FILE
+            kind = Kind.DERIVABLE if derived else Kind.FOREIGN
+            self._note(name, f"is not in {MANIFEST_FILE}", kind)
+
+    def _kind_of(self, name: str) -> Kind:
+        """Tables can be derived; a run file is good if its own digest says so."""
+        is_table = name.startswith("steps/") or name in TABLES.values()
+        is_sealed = name == RUN_FILE and self._found.is_plan_known
+        return Kind.DERIVABLE if is_table or is_sealed else Kind.LOST
+
+
+def _compare(stored: Sequence[StepRow], derived: Sequence[StepRow]) -> Iterator[str]:
+    """Where stored steps are not what the lines of the log say."""
+    if len(stored) != len(derived):
+        yield f"has {len(stored)} rows, the log shows {len(derived)}"
+        return
+    for row, wanted in zip(stored, derived, strict=True):
+        if row != wanted:
+            names = [f.name for f in fields(row) if getattr(row, f.name) != getattr(wanted, f.name)]
+            yield (
+                f"AR {row.ar}, rank {row.rank}: bytes {row.byte_start} to {row.byte_end} of the "
+                f"log do not say that ({', '.join(names)})"
+            )
+
+
+def _differ(stored: TrialRow, derived: TrialRow) -> str:
+    """Columns in which a row is not what its evidence says; empty if there is none."""
+    names = [f.name for f in fields(stored) if f.name not in _TEXTS]
+    wrong = [name for name in names if getattr(stored, name) != getattr(derived, name)]
+    if bool(stored.invalid) != bool(derived.invalid):
+        wrong.append("invalid")
+    return f"its evidence shows another {', '.join(wrong)}" if wrong else ""
+
+
+def _is_borne_out(cell: PlannedCell, pair: PairRow, results: dict[str, TrialResult]) -> bool:
+    """Whether a stored verdict can stand on the trials that are there."""
+    rows = [result.row for result in results.values()]
+    sound = [row for row in rows if not row.invalid and row.outcome == Outcome.COMPLETED]
+    if pair.verdict in (Verdict.PASS, Verdict.FAIL):
+        return len(sound) == len(cell.trials)
+    return (pair.exit_code == ExitCode.INTEGRITY) == any(row.invalid for row in rows)
+
+
+def _lost(planned: PlannedTrial, known: TrialRow | None, why: str) -> TrialResult:
+    """What is left of a trial without its raw evidence."""
+    if known is not None:
+        values = {f.name: getattr(known, f.name) for f in fields(known)}
+    else:
+        values = {f.name: "" if f.type is str else 0 for f in fields(TrialRow)}
+        values |= {"wall_s": 0.0, "outcome": Outcome.FAILED.value, "facts": "{}"}
+        values |= {name: getattr(planned, name) for name in ("trial_id", "cell_id", "process")}
+        values |= {"role": planned.role.value, "side": str(planned.side), "reason": "unknown"}
+    row = TrialRow(**{**values, "invalid": why})
+    return TrialResult(row=row, steps=(), settings=None, captures=())

@@ -1,0 +1,155 @@
+"""Makes a run's tables agree with its raw evidence again; never says an altered file is good."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from harness.durable import files_in
+from harness.errors import IntegrityFault
+from harness.fsck import Finding, Inspection, Kind, inspect
+from harness.manifest import MANIFEST_FILE, RUN_FILE, Entry, read_manifest, write_manifest
+from harness.records import PairRow, ParityRow, StepRow, TrialRow
+from harness.store import CAPTURES, Store
+from runners.protocol.wire import sha256_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repaired:
+    """What a repair did."""
+
+    mended: tuple[Finding, ...]
+    left: tuple[Finding, ...]
+    """What is lost, or not for fdbench to decide."""
+
+
+def examine(run_store: Store) -> tuple[Finding, ...]:
+    """Everything that is wrong with a run.
+
+    Raises:
+        UsageFault: A process is writing to it.
+    """
+    with _alone(run_store), run_store.writing():
+        return tuple(inspect(run_store).findings)
+
+
+def repair(run_store: Store) -> Repaired:
+    """Derive again what can be, remove what was never finished, and say what is lost.
+
+    Raises:
+        UsageFault: A process is writing to the run.
+    """
+    with _alone(run_store), run_store.writing():
+        return _mend(run_store)
+
+
+def settle(run_store: Store) -> None:
+    """Bring a run that was stopped at any moment into order before it goes on.
+
+    Raises:
+        IntegrityFault: Evidence is lost: going on would hide that.
+    """
+    with run_store.writing():
+        kept = (Kind.LOST, Kind.FOREIGN)
+        bad = [finding for finding in inspect(run_store).findings if finding.kind in kept]
+        left = bad or list(_mend(run_store).left)
+        if left:
+            raise IntegrityFault(
+                f"{run_store.folder}: {left[0].path} {left[0].problem}; nothing was run\n"
+                f"See everything: fdbench fsck {run_store.folder}"
+            )
+
+
+def prune(run_store: Store) -> int:
+    """Remove captures and keep their digests; returns the number of bytes freed.
+
+    Raises:
+        IntegrityFault: The run is not sound: captures may be needed to repair it.
+        UsageFault: A process is writing to it.
+    """
+    with _alone(run_store), run_store.writing():
+        findings = inspect(run_store).findings
+        if findings:
+            raise IntegrityFault(
+                f"{run_store.folder}: nothing was pruned: "
+                f"{findings[0].path} {findings[0].problem}\n"
+                f"Repair it first: fdbench fsck --repair {run_store.folder}"
+            )
+        entries = read_manifest(run_store.folder)
+        for name, entry in entries.items():
+            if name.startswith(f"{CAPTURES}/"):
+                entries[name] = Entry(path=name, sha256=entry.sha256, pruned=True)
+        # The manifest first: a kill in between leaves files that may be absent, not missing ones.
+        write_manifest(run_store.folder, entries.values())
+        captures = files_in(run_store.folder / CAPTURES)
+        freed = sum(path.stat().st_size for path in captures)
+        run_store.write_run(run_store.read_run() | {"pruned": True})
+        run_store.remove(captures)
+        return freed
+
+
+@contextmanager
+def _alone(run_store: Store) -> Iterator[None]:
+    """Hold every cell, so that no trial runs meanwhile."""
+    with ExitStack() as held:
+        try:
+            cells = run_store.read_plan()
+        except IntegrityFault:
+            cells = ()
+        for cell in cells:
+            held.enter_context(run_store.holding_cell(cell.cell_id))
+        yield
+
+
+def _mend(run_store: Store) -> Repaired:
+    before = inspect(run_store)
+    if not before.findings or not before.is_plan_known:
+        return Repaired(mended=(), left=tuple(before.findings))
+    run_store.remove(
+        run_store.folder / finding.path
+        for finding in before.findings
+        if finding.kind is Kind.LEFTOVER
+    )
+    _restore_manifest(run_store, before)
+    _restore_tables(run_store, before)
+    after = inspect(run_store).findings
+    lost = [finding for finding in before.findings if finding.kind is Kind.LOST]
+    left = tuple(dict.fromkeys([*lost, *after]))
+    mended = tuple(finding for finding in before.findings if finding not in left)
+    return Repaired(mended=mended, left=left)
+
+
+def _restore_manifest(run_store: Store, found: Inspection) -> None:
+    """Keep what it says of raw files; add only digests that a sealed file vouches for."""
+    if found.manifest is None:
+        run_store.remove([run_store.folder / MANIFEST_FILE])
+    entries = dict(found.manifest or {})
+    is_pruned = bool(run_store.read_run().get("pruned"))
+    for result in found.results.values():
+        for name, digest in result.digests.items():
+            gone = is_pruned and not (run_store.folder / name).exists()
+            pruned = gone and name.startswith(f"{CAPTURES}/")
+            entries.setdefault(name, Entry(path=name, sha256=digest, pruned=pruned))
+    digest = sha256_file(run_store.folder / RUN_FILE)
+    entries[RUN_FILE] = Entry(path=RUN_FILE, sha256=digest)
+    derived = {f"steps/{n}.parquet" for n, result in found.results.items() if result.steps}
+    entries = {n: e for n, e in entries.items() if not n.startswith("steps/") or n in derived}
+    write_manifest(run_store.folder, entries.values())
+
+
+def _restore_tables(run_store: Store, found: Inspection) -> None:
+    """Write each table that is not what it should be."""
+    wrong = {finding.path for finding in found.findings}
+    for path in (run_store.folder / "steps").glob("*.parquet"):
+        if path.stem not in found.results or not found.results[path.stem].steps:
+            run_store.remove([path])
+    known = read_manifest(run_store.folder)
+    for name, result in found.results.items():
+        part = f"steps/{name}.parquet"
+        if result.steps and (part in wrong or part not in known):
+            run_store.write_rows(result.steps, StepRow, part=name)
+    judged = found.judged.values()
+    if found.results:
+        run_store.write_rows([result.row for result in found.results.values()], TrialRow)
+    if judged:
+        run_store.write_rows([row.pair for row in judged], PairRow)
+        run_store.write_rows([row for one in judged for row in one.parity], ParityRow)

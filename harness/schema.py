@@ -1,0 +1,120 @@
+"""Columns of every table: names, types and units, and the version that all files carry."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.errors import IntegrityFault
+from harness.records import PairRow, ParityRow, StepRow, TrialRow
+
+SCHEMA_VERSION = 1
+"""Raised whenever a column, a key of ``run.json`` or the layout of a run changes meaning."""
+
+Row = TypeVar("Row", StepRow, TrialRow, PairRow, ParityRow)
+
+TABLES: dict[type, str] = {
+    StepRow: "steps",
+    TrialRow: "trials.parquet",
+    PairRow: "pairs.parquet",
+    ParityRow: "parity.parquet",
+}
+_VERSION_KEY = b"fdbench_schema"
+_STRING, _FLOAT, _INT = pa.string(), pa.float64(), pa.int64()
+_COLUMN_TYPES: dict[Any, pa.DataType] = {
+    str: _STRING,
+    float: _FLOAT,
+    int: _INT,
+    float | None: _FLOAT,
+    dict[str, float]: pa.map_(_STRING, _FLOAT),
+    tuple[float, ...]: pa.list_(_FLOAT),
+}
+_UNITS = {"_ms": "ms", "_s": "s", "_gib": "GiB", "byte_start": "byte", "byte_end": "byte"}
+
+
+def schema_of(row_type: type) -> pa.Schema:
+    """Parquet schema of a record type: its fields in order, each with its unit."""
+    columns = [
+        pa.field(
+            item.name,
+            _COLUMN_TYPES[item.type],
+            nullable=item.type == float | None,
+            metadata={"unit": _unit(item.name)},
+        )
+        for item in fields(row_type)
+    ]
+    return pa.schema(columns, metadata={_VERSION_KEY: str(SCHEMA_VERSION)})
+
+
+def units_of(row_type: type) -> dict[str, str]:
+    """Unit of every column that has one."""
+    return {item.name: _unit(item.name) for item in fields(row_type) if _unit(item.name)}
+
+
+def check_version(path: Path, found: object) -> None:
+    """Refuse a file of another version.
+
+    Raises:
+        IntegrityFault: It is of another version, or says none; the message has both.
+    """
+    if found != SCHEMA_VERSION:
+        said = f"of schema {found}" if found is not None else "without a schema version"
+        raise IntegrityFault(f"{path} is {said}; this fdbench reads schema {SCHEMA_VERSION}")
+
+
+def to_table(rows: Sequence[Row], row_type: type[Row]) -> pa.Table:
+    """Records as a table."""
+    return pa.Table.from_pylist([_plain(row) for row in rows], schema=schema_of(row_type))
+
+
+def to_rows(table: pa.Table, row_type: type[Row]) -> list[Row]:
+    """A table as records."""
+    return [_record(row_type, values) for values in table.to_pylist()]
+
+
+def read_table(path: Path, row_type: type) -> pa.Table:
+    """Read one Parquet file, every page against its checksum.
+
+    Raises:
+        IntegrityFault: It is damaged, of another version, or has other columns.
+    """
+    try:
+        # One read of one file: a writer may put another in its place meanwhile.
+        content = pa.BufferReader(path.read_bytes())
+        table = pq.read_table(content, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise IntegrityFault(f"{path}: not a readable Parquet file ({error})") from error
+    wanted = schema_of(row_type)
+    if table.schema.metadata != wanted.metadata:
+        check_version(path, _version(table.schema.metadata))
+    if table.schema != wanted:
+        raise IntegrityFault(f"{path}: columns are not those of schema {SCHEMA_VERSION}")
+    return table
+
+
+def _version(metadata: dict[bytes, bytes] | None) -> int | str | None:
+    said = (metadata or {}).get(_VERSION_KEY, b"").decode("utf-8", "replace")
+    return int(said) if said.isdecimal() else said or None
+
+
+def _unit(column: str) -> str:
+    return next((unit for suffix, unit in _UNITS.items() if column.endswith(suffix)), "")
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    values = asdict(row)
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+    }
+
+
+def _record(row_type: type[Row], values: dict[str, Any]) -> Row:
+    for item in fields(row_type):
+        if item.type == dict[str, float]:
+            values[item.name] = dict(values[item.name])
+        elif item.type == tuple[float, ...]:
+            values[item.name] = tuple(values[item.name])
+    return row_type(**values)

@@ -1,0 +1,136 @@
+"""The page "Published against measured": what the seed's figures are, beside what this run has."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from harness import stats
+from harness.logs import PARSERS
+from harness.published import Published, PublishedRow, RawLog, load_published
+from harness.records import LogStep
+from harness.suites import SUITES_DIR
+from reports.charts import grouped_bars
+from reports.evidence import Evidence
+from reports.latency import LatencyRow
+from reports.sides import display_device
+from reports.svg import Chart
+
+CITED_AR: Final = 5
+"""AR step that the footnotes of the published charts name, the sixth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A published line, and this run's figure for the same cell if it has one."""
+
+    published: PublishedRow
+    measured: tuple[LatencyRow, ...]
+    """This run's figures; empty where the cell was not measured, or not at full size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogReading:
+    """A published log, read again."""
+
+    log: RawLog
+    steps: tuple[LogStep, ...]
+    stated_ms: float | None
+    """By the statistic that the page states."""
+    cited_ms: float
+    """``diffuse`` of the one AR step that the footnote names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedPage:
+    """Everything the page shows."""
+
+    page_says: str
+    per_step: tuple[Comparison, ...]
+    per_scene: tuple[Comparison, ...]
+    meanings: tuple[tuple[str, str, str], ...]
+    """Recipe, what its published figures measure, and where that is said."""
+    charts: tuple[Chart, ...]
+    """Published figures only, one chart a recipe."""
+    logs: tuple[LogReading, ...]
+    run: str
+    """Suite and device that the measured figures come from."""
+
+
+def build_published(evidence: Evidence, latency: Sequence[LatencyRow]) -> PublishedPage:
+    """Put the published tables beside a run's figures; the two are never mixed in a column."""
+    published = load_published()
+    is_full = evidence.run["size"] == "full"
+    measured = [row for row in latency if is_full and not row.withheld]
+    return PublishedPage(
+        page_says=published.page_says,
+        per_step=_compare(published.per_step, measured),
+        per_scene=_compare(published.per_scene, measured),
+        meanings=tuple(
+            dict.fromkeys(
+                (row.recipe, row.measures, row.source)
+                for row in (*published.per_step, *published.per_scene)
+            )
+        ),
+        charts=_charts(published),
+        logs=tuple(map(read_log, published.raw_logs)),
+        run=f"{evidence.run['suite']} on {evidence.run['device']}",
+    )
+
+
+def read_log(log: RawLog) -> LogReading:
+    """Read a published log by the page's statistic and by its footnote.
+
+    Raises:
+        LogFormatError: The file is not the log it should be.
+    """
+    content = (SUITES_DIR / log.path).read_bytes()
+    steps = PARSERS["flashdreams"](content, log.path)
+    timed = [(step.ar, "", step.total_wo_finalize_ms) for step in steps]
+    return LogReading(
+        log=log,
+        steps=steps,
+        stated_ms=stats.seed_statistic(timed).value_ms,
+        cited_ms=steps[CITED_AR].stages_ms["diffuse"],
+    )
+
+
+def _charts(published: Published) -> tuple[Chart, ...]:
+    """One chart a recipe: devices, or scenes, as groups and runners as bars."""
+    rows = [*published.per_step, *published.per_scene]
+    return tuple(
+        _chart(recipe, [row for row in rows if row.recipe == recipe])
+        for recipe in dict.fromkeys(row.recipe for row in rows)
+    )
+
+
+def _chart(recipe: str, rows: Sequence[PublishedRow]) -> Chart:
+    groups = list(dict.fromkeys(row.scene or display_device(row.device) for row in rows))
+    baselines = dict.fromkeys(row.baseline for row in rows)
+    sides: dict[str, list[float | None]] = {
+        baseline: [row.upstream_ms for row in rows if row.baseline == baseline]
+        for baseline in baselines
+    }
+    first = next(iter(baselines))
+    sides["flashdreams"] = [row.flashdreams_ms for row in rows if row.baseline == first]
+    return grouped_bars(
+        f"{recipe}, published",
+        "Published by FlashDreams, not measured by this project.",
+        groups,
+        sides,
+    )
+
+
+def _compare(
+    rows: Sequence[PublishedRow], measured: Sequence[LatencyRow]
+) -> tuple[Comparison, ...]:
+    return tuple(
+        Comparison(
+            published=row,
+            measured=tuple(
+                one
+                for one in measured
+                if (one.recipe, one.device, one.baseline) == (row.recipe, row.device, row.baseline)
+            ),
+        )
+        for row in rows
+    )

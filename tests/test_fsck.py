@@ -1,0 +1,253 @@
+"""Whatever happens to a file of a run is named; what can be derived again is, the rest is lost."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from harness import repair
+from harness.errors import IntegrityFault
+from harness.fsck import Kind
+from harness.records import PairRow, ParityRow, StepRow, TrialRow
+from harness.store import open_run
+from tests.fakes import workplace
+from tests.fakes.command import fdbench
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A finished run of one cell."""
+    folder = tmp_path_factory.mktemp("place")
+    before, os.environ["FDBENCH_CACHE"] = os.environ.get("FDBENCH_CACHE"), str(folder / "cache")
+    workplace.make(folder).run(folder / "run", only="left")
+    os.environ.pop("FDBENCH_CACHE")
+    if before is not None:
+        os.environ["FDBENCH_CACHE"] = before
+    return folder / "run"
+
+
+@pytest.fixture
+def run(sound, tmp_path):
+    """A copy of it to spoil."""
+    return shutil.copytree(sound, tmp_path / "run")
+
+
+def cut(path):
+    """Lose the end of a file."""
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def flip(path):
+    """Flip one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+def kinds(findings):
+    """Path and kind of each finding."""
+    return {(finding.path, finding.kind) for finding in findings}
+
+
+def files(run):
+    """Every file that the manifest has, by what may be done about it."""
+    entries = [json.loads(line) for line in (run / "MANIFEST.jsonl").read_text().splitlines()[1:]]
+    return sorted(entry["path"] for entry in entries)
+
+
+def entry_of(run, name):
+    """Line of the manifest about a file."""
+    return [line for line in (run / "MANIFEST.jsonl").read_text().splitlines() if name in line]
+
+
+def rows(run):
+    """Every row, times included: nothing runs again in a repair."""
+    return [open_run(run).read_rows(t) for t in (StepRow, TrialRow, PairRow, ParityRow)]
+
+
+def test_untouched_run_is_sound(run):
+    """Nothing is found where nothing is wrong, and a repair changes nothing."""
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    assert repair.examine(open_run(run)) == ()
+    assert repair.repair(open_run(run)) == repair.Repaired(mended=(), left=())
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("spoil", [cut, flip, os.unlink], ids=["truncated", "bit-flipped", "gone"])
+def test_every_table_is_derived_again(sound, run, spoil):
+    """Steps, trials, verdicts and distances come back from the raw evidence, row for row."""
+    for name in [name for name in files(run) if name.endswith(".parquet")]:
+        spoil(run / name)
+        assert name in {finding.path for finding in repair.examine(open_run(run))}
+        done = repair.repair(open_run(run))
+        assert done.left == (), name
+        assert name in {finding.path for finding in done.mended}
+        assert rows(run) == rows(sound), name
+        assert repair.examine(open_run(run)) == ()
+
+
+@pytest.mark.parametrize("spoil", [cut, flip, os.unlink], ids=["truncated", "bit-flipped", "gone"])
+def test_every_raw_file_is_lost_and_never_blessed(sound, run, spoil):
+    """An altered or missing log, event, setting or job stays a finding, and its trial invalid."""
+    raw = [name for name in files(run) if name.startswith("logs/")][:5]
+    for name in raw:
+        copy = (run / name).read_bytes()
+        digest = entry_of(run, name)
+        spoil(run / name)
+        for _ in range(2):
+            left = repair.repair(open_run(run)).left
+            assert (name, Kind.LOST) in kinds(left)
+        assert entry_of(run, name) == digest
+        trial = next(t for t in open_run(run).read_rows(TrialRow) if t.trial_id in name)
+        assert trial.invalid, name
+        assert open_run(run).read_rows(PairRow)[0].exit_code == 7
+        with pytest.raises(IntegrityFault):
+            open_run(run).verify()
+        (run / name).write_bytes(copy)
+        assert repair.repair(open_run(run)).left == (), "put back from a copy, it is good again"
+        assert rows(run) == rows(sound)
+
+
+def test_missing_folder_of_logs_is_lost(run):
+    """A trial whose evidence is gone altogether keeps a row that says so."""
+    gone = min((run / "logs").iterdir())
+    shutil.rmtree(gone)
+    left = repair.repair(open_run(run)).left
+
+    assert (f"logs/{gone.name}/log.txt", Kind.LOST) in kinds(left)
+    row = next(t for t in open_run(run).read_rows(TrialRow) if t.trial_id == gone.name)
+    assert "lost" in row.invalid
+    assert open_run(run).read_rows(PairRow)[0].exit_code == 7
+
+
+def test_lost_manifest_is_written_again(sound, run):
+    """Each trial vouches for its own files, so the manifest can be had again."""
+    (run / "MANIFEST.jsonl").unlink()
+
+    assert repair.repair(open_run(run)).left == ()
+    assert rows(run) == rows(sound)
+    assert files(run) == files(sound)
+
+
+def test_altered_log_is_found_without_the_manifest(run):
+    """Losing the manifest does not hide what was altered."""
+    (run / "MANIFEST.jsonl").unlink()
+    log = next((run / "logs").glob("*/log.txt"))
+    flip(log)
+
+    assert (str(log.relative_to(run)), Kind.LOST) in kinds(repair.repair(open_run(run)).left)
+
+
+def test_capture_that_is_altered_is_lost(run):
+    """Distances computed before stay; the tensor itself is lost."""
+    capture = next((run / "captures").glob("*/*"))
+    flip(capture)
+    before = open_run(run).read_rows(ParityRow)
+
+    assert kinds(repair.repair(open_run(run)).left) == {(str(capture.relative_to(run)), Kind.LOST)}
+    assert open_run(run).read_rows(ParityRow) == before
+
+
+def test_run_file_cannot_be_derived(run):
+    """Without the plan nothing is judged again, and that is said."""
+    flip(run / "run.json")
+    left = repair.repair(open_run(run)).left
+
+    assert ("run.json", Kind.LOST) in kinds(left)
+
+
+@pytest.mark.parametrize(
+    "leftover", ["trials.parquet.tmp", "steps/x.parquet.tmp", "work/x/job.json", "captures/x/y"]
+)
+def test_half_written_files_are_removed(sound, run, leftover):
+    """What was never finished is no evidence."""
+    (run / leftover).parent.mkdir(parents=True, exist_ok=True)
+    (run / leftover).write_text("half")
+
+    assert repair.repair(open_run(run)).left == ()
+    assert not (run / leftover).exists()
+    assert rows(run) == rows(sound)
+
+
+def test_foreign_file_is_named_and_left(run):
+    """A file that nobody vouches for is neither believed nor deleted."""
+    (run / "logs" / "note.txt").write_text("mine")
+    left = repair.repair(open_run(run)).left
+
+    assert kinds(left) == {("logs/note.txt", Kind.FOREIGN)}
+    assert (run / "logs" / "note.txt").exists()
+
+
+def test_step_row_must_be_its_line(run):
+    """A step table with a good checksum that says something else than the log is found."""
+    store = open_run(run)
+    trial = store.read_rows(TrialRow)[0].trial_id
+    steps = [row for row in store.read_rows(StepRow) if row.trial_id == trial]
+    faster = [replace(row, total_ms=1.0) for row in steps]
+    store.write_rows(faster, StepRow, part=trial)
+    (first, *_) = repair.examine(store)
+
+    assert "AR 0" in first.problem
+    assert "total_ms" in first.problem
+    assert repair.repair(store).left == ()
+    assert [row for row in store.read_rows(StepRow) if row.trial_id == trial] == steps
+
+
+def test_verdict_without_its_trials_is_found(run):
+    """A pair that passes on trials that are not there does not pass."""
+    store = open_run(run)
+    store.write_rows(store.read_rows(TrialRow)[1:], TrialRow)
+
+    assert "trials.parquet" in {finding.path for finding in repair.examine(store)}
+
+
+def test_pruned_run_is_sound(sound, run):
+    """Captures may go: their digests stay, check and fsck accept that, and tables can be mended."""
+    freed = repair.prune(open_run(run))
+    lines = [json.loads(line) for line in (run / "MANIFEST.jsonl").read_text().splitlines()[1:]]
+
+    assert freed > 0
+    assert list((run / "captures").rglob("*.safetensors")) == []
+    assert {line["path"] for line in lines if line.get("pruned")} == {
+        name for name in files(sound) if name.startswith("captures/")
+    }
+    open_run(run).verify()
+    assert repair.examine(open_run(run)) == ()
+    cut(run / "trials.parquet")
+    assert repair.repair(open_run(run)).left == ()
+    assert rows(run) == rows(sound)
+
+
+def test_distances_of_a_pruned_run_are_lost(run):
+    """Nothing is made up where the captures are gone."""
+    repair.prune(open_run(run))
+    cut(run / "parity.parquet")
+
+    assert ("parity.parquet", Kind.LOST) in kinds(repair.repair(open_run(run)).left)
+
+
+def test_damaged_run_is_not_pruned(run):
+    """Captures are kept while they may be needed."""
+    cut(run / "parity.parquet")
+    with pytest.raises(IntegrityFault, match="nothing was pruned"):
+        repair.prune(open_run(run))
+    assert list((run / "captures").rglob("*.safetensors"))
+
+
+def test_command_says_what_to_do(run):
+    """Fsck exits 0 or 7 and prints each finding with what to do; the same as JSON."""
+    assert fdbench("fsck", run).code == 0
+    cut(run / "trials.parquet")
+    finished = fdbench("fsck", run)
+    listed = json.loads(fdbench("fsck", run, "--json").out)
+
+    assert finished.code == listed["exit_code"] == 7
+    assert "trials.parquet" in finished.out
+    assert "fdbench fsck --repair" in finished.out
+    assert listed["findings"][0]["kind"] == "derivable"
+    assert fdbench("fsck", "--repair", run).code == 0
+    assert fdbench("fsck", "--prune", run).code == 0
+    assert fdbench("check", run).code == 0

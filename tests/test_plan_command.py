@@ -1,0 +1,121 @@
+"""``fdbench plan`` and ``doctor``: what would run, with which command, and what cannot and why."""
+
+import json
+
+import pytest
+
+from harness.estimate import estimate
+from harness.plan import plan_suite
+from harness.suites import load_devices, load_recipes, load_suite
+from tests.fakes.command import fdbench
+
+
+def planned(*words) -> dict[str, dict]:
+    """``fdbench plan --json`` by cell."""
+    done = fdbench("plan", *words, "--json")
+    assert done.code == 0, done.err
+    return {cell["cell_id"]: cell for cell in json.loads(done.out)}
+
+
+def test_four_gpu_rows_run_under_torchrun():
+    """The seed's four-GPU recipe is launched as its page says."""
+    cell = planned("--suite", "per-step", "--gpu", "gb200")["lingbot-world-fast/gb200/official"]
+
+    start = "torchrun --nproc_per_node=4 --no-python flashdreams-run lingbot-world-fast"
+    assert cell["flashdreams"] == f"{start} --job job.json"
+    assert cell["published"] == f"{start} --total-blocks 21"
+
+
+def test_one_gpu_rows_are_the_published_lines():
+    """The seed's example command stands beside the cell's own."""
+    cells = planned("--suite", "per-step", "--gpu", "h100")
+
+    assert cells["self-forcing-wan2.1-t2v-1.3b-taehv/h100/fastvideo"]["published"] == (
+        "flashdreams-run self-forcing-wan2.1-t2v-1.3b-taehv --total-blocks 7"
+    )
+    assert cells["wan21-t2v-1.3b-480p/h100/official"]["published"] == (
+        "flashdreams-run wan21-t2v-1.3b-480p"
+    )
+
+
+@pytest.mark.parametrize("suite", ["per-step", "per-scene", "parity", "smoke"])
+@pytest.mark.parametrize("device", sorted(load_devices()))
+def test_every_cell_runs_or_says_why_not(suite, device):
+    """Each cell of the suite is there once, either with trials or with a reason."""
+    cells = planned("--suite", suite, "--gpu", device)
+
+    assert len(cells) == len(load_suite(suite)[1].cells)
+    for cell in cells.values():
+        assert bool(cell["trials"]) != bool(cell["cannot_run"])
+
+
+@pytest.mark.parametrize(
+    ("words", "cell", "reason"),
+    [
+        pytest.param(
+            ("per-step", "h100"), "wan21-t2v-1.3b-480p/h100/official", "wan21", id="no-environment"
+        ),
+        pytest.param(
+            ("per-step", "h100"),
+            "wan21-t2v-1.3b-480p/h100/fastvideo",
+            "fastvideo does not drive",
+            id="not-driven",
+        ),
+        pytest.param(
+            ("per-scene", "gb200"),
+            "flashvsr-v1.1-sparse-ratio-2.0/gb200/official/384x384",
+            "no FlashDreams runner yet",
+            id="no-runner",
+        ),
+        pytest.param(
+            ("per-step", "cpu"),
+            "self-forcing-wan2.1-t2v-1.3b-taehv/cpu/fastvideo",
+            "full size needs a GPU",
+            id="no-gpu",
+        ),
+    ],
+)
+def test_what_cannot_run_says_why(words, cell, reason):
+    """The reason names what is missing."""
+    suite, device = words
+    assert reason in planned("--suite", suite, "--gpu", device)[cell]["cannot_run"]
+
+
+def test_text_says_that_estimates_are_estimates():
+    """No reader may take a planned time for a measured one."""
+    done = fdbench("plan", "--suite", "per-step", "--gpu", "gb200")
+
+    assert done.code == 0
+    assert "estimates from shapes and nominal speed, not measurements" in done.out
+    assert "1 of 6 cells can run on gb200" in done.out
+
+
+def test_estimates_follow_the_shapes():
+    """Two bytes a weight, plus keys and values of the window; CFG doubles cache and work."""
+    recipes, devices = load_recipes(), load_devices()
+    name, suite = load_suite("per-step")
+    plan = plan_suite(name, suite, recipes, "h100", devices["h100"])
+    jobs = {cell.cell_id: cell.trials[0].job for cell in plan.cells}
+    parameters = recipes.networks["wan2.1-t2v-1.3b"].parameters
+
+    streaming = estimate(
+        jobs["self-forcing-wan2.1-t2v-1.3b-taehv/h100/fastvideo"], parameters, devices["h100"]
+    )
+    guided = estimate(jobs["wan21-t2v-1.3b-480p/h100/official"], parameters, devices["h100"])
+
+    cache_gb = 2 * 32760 * 1536 * 30 * 2 / 1e9
+    assert streaming.memory_gb == pytest.approx(2.838 + cache_gb, abs=0.01)
+    assert guided.memory_gb == pytest.approx(2.838 + 2 * cache_gb, abs=0.01)
+    assert guided.seconds > streaming.seconds
+
+
+def test_doctor_names_what_is_here():
+    """Every topic has one answer, and without a GPU it says what can run."""
+    done = fdbench("doctor", "--suite", "smoke", "--json")
+    answer = json.loads(done.out)
+    topics = {finding["topic"]: finding for finding in answer["machine"]}
+
+    assert set(topics) >= {"python", "processor", "gpu", "engine", "environments", "disk"}
+    assert all(finding["text"] for finding in answer["machine"])
+    assert [cell["cannot_run"] for cell in answer["cells"]] == ["", ""]
+    assert done.code in (0, 5)

@@ -1,0 +1,81 @@
+"""The seed's tables as data: every figure, every percentage, and what they really measure."""
+
+import pytest
+
+from harness import suites
+from harness.published import load_published
+from reports.published_page import read_log
+
+PUBLISHED = load_published()
+
+
+def test_the_tables_are_complete():
+    """Six comparisons on three devices, and six scenes on one."""
+    cells = {(row.recipe, row.baseline, row.device) for row in PUBLISHED.per_step}
+    assert len(PUBLISHED.per_step) == len(cells) == 18
+    assert {row.device for row in PUBLISHED.per_step} == {"h100", "gb200", "gb300"}
+    assert len({row.scene for row in PUBLISHED.per_scene}) == 6
+
+
+@pytest.mark.parametrize(
+    "row", PUBLISHED.per_step, ids=lambda row: f"{row.recipe}-{row.device}-{row.baseline}"
+)
+def test_every_printed_speedup_follows_from_its_figures(row):
+    """(upstream - FlashDreams) / FlashDreams, rounded to the integer, is what the page prints."""
+    assert round(row.recomputed_percent) == row.speedup_percent
+
+
+@pytest.mark.parametrize(
+    ("scene", "percent"),
+    [
+        ("384x384", 75),
+        ("672x384", 106),
+        ("384x672", 63),
+        ("640x480", 93),
+        ("768x416", 59),
+        ("1280x704", 42),
+    ],
+)
+def test_scene_speedups_follow_from_their_figures(scene, percent):
+    """The per-scene table prints no percentage; these follow from its two columns."""
+    (row,) = [row for row in PUBLISHED.per_scene if row.scene == scene]
+    assert round(row.recomputed_percent) == percent
+
+
+def test_every_row_names_a_known_recipe_device_and_baseline():
+    """A published figure belongs to a cell that fdbench can list."""
+    recipes, devices = suites.load_recipes().recipes, suites.load_devices()
+    for row in (*PUBLISHED.per_step, *PUBLISHED.per_scene):
+        assert row.device in devices
+        assert row.baseline in recipes[row.recipe].baselines
+        assert row.gpus == recipes[row.recipe].gpus
+        assert row.measures
+        assert row.source
+
+
+def test_every_published_cell_is_in_its_suite():
+    """``per-step`` and ``per-scene`` hold the cells of the published tables, and no other."""
+    for name, rows in (("per-step", PUBLISHED.per_step), ("per-scene", PUBLISHED.per_scene)):
+        _, suite = suites.load_suite(name)
+        cells = {(cell.recipe, cell.baseline, cell.scene) for cell in suite.cells}
+        assert cells == {(row.recipe, row.baseline, row.scene) for row in rows}
+
+
+def test_the_h100_log_gives_another_figure_than_the_page():
+    """By the stated statistic 318.658 ms; the printed 344 is ``diffuse`` of AR 5, 343.706 ms."""
+    (log,) = PUBLISHED.raw_logs
+    reading = read_log(log)
+
+    assert reading.stated_ms == pytest.approx(318.658, abs=5e-4)
+    assert reading.cited_ms == pytest.approx(343.706, abs=5e-4)
+    assert round(reading.cited_ms) == log.published_ms
+
+
+def test_the_page_keeps_published_and_measured_apart(smoke_run):
+    """The report's second page has all 24 lines, and no figure of a tiny run among them."""
+    page = (smoke_run.folder / "report" / "published.html").read_text()
+
+    assert page.count("not measured</td>") == 24
+    assert "318.658" in page
+    assert "343.706" in page
+    assert page.count("<svg") >= 4

@@ -1,0 +1,352 @@
+"""A stopped run goes on: nothing finished is lost, and the tables are those undisturbed."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from harness import repair
+from harness.errors import EnvironmentFault, IntegrityFault, Interrupted, UsageFault
+from harness.records import PairRow, TrialRow
+from harness.store import Store, open_run
+from tests.fakes import workplace
+from tests.fakes.command import fdbench
+from tests.fakes.victim import Replay
+
+KILLS, SEED = 50, 20261123
+LEFT, RIGHT = (f"{workplace.RECIPE}/cpu/{name}" for name in ("left", "right"))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Suite and environments of this module."""
+    folder = tmp_path_factory.mktemp("place")
+    before, os.environ["FDBENCH_CACHE"] = os.environ.get("FDBENCH_CACHE"), str(folder / "cache")
+    yield workplace.make(folder)
+    os.environ.pop("FDBENCH_CACHE")
+    if before is not None:
+        os.environ["FDBENCH_CACHE"] = before
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place):
+    """A run that nobody disturbed."""
+    assert place.run(place.folder / "undisturbed") == 0
+    return place.folder / "undisturbed"
+
+
+@pytest.fixture
+def replayed(monkeypatch, undisturbed):
+    """Trials of this process come from the undisturbed run."""
+    monkeypatch.setattr("harness.workflow.launch", Replay(undisturbed))
+
+
+class Victims:
+    """Runs sittings in processes of their own."""
+
+    def __init__(self, place, undisturbed):
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.fakes.victim", place.folder, undisturbed],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+        )
+
+    def start(self, how, out, only=""):
+        """Start one; returns its process id."""
+        self._server.stdin.write(json.dumps([how, str(out), only]) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+    def wait(self):
+        """Wait for its end; returns the status as ``waitpid`` has it."""
+        return int(self._server.stdout.readline().split()[1])
+
+    def close(self):
+        """No more."""
+        self._server.communicate()
+
+
+@pytest.fixture
+def victims(place, undisturbed):
+    """Makes processes to be killed."""
+    made = Victims(place, undisturbed)
+    yield made
+    made.close()
+
+
+def finished_trials(run):
+    """Trials whose folder is in its place."""
+    return {path.name for path in (run / "logs").glob("*") if path.is_dir()}
+
+
+def nonces(run):
+    """Nonce of every trial that is in its place: which launch it was."""
+    return {path.parent.name: path.read_bytes() for path in (run / "logs").glob("*/job.json")}
+
+
+def test_killed_writer_loses_nothing(place, undisturbed, victims, replayed):
+    """Killed at 50 random moments: each run goes on to the same tables, with every trial kept."""
+    moments, stopped = random.Random(SEED), 0
+    for name in ("warm", "timed"):
+        victims.start("run", place.folder / name, "left")
+        begun = time.monotonic()
+        assert victims.wait() == 0
+    length_s, wanted = time.monotonic() - begun, workplace.tables(place.folder / "timed")
+    for number in range(KILLS):
+        run = place.folder / f"killed{number}"
+        pid = victims.start("run", run, "left")
+        time.sleep(moments.uniform(0, length_s))
+        with suppress(ProcessLookupError):  # it was faster
+            os.kill(pid, signal.SIGKILL)
+        stopped += victims.wait() == signal.SIGKILL
+        if not (run / "run.json").exists():
+            assert finished_trials(run) == set()
+            continue
+        kept = finished_trials(run)
+        if number % 2:
+            repair.repair(open_run(run))
+            assert repair.examine(open_run(run)) == ()
+            rows = {row.trial_id for row in open_run(run).read_rows(TrialRow)}
+            assert kept == rows
+        assert place.resume(run) == 0, number
+        assert workplace.tables(run) == wanted, number
+        assert open_run(run).read_run()["state"] == "finished"
+    assert stopped > KILLS / 3
+
+
+class Stopper(workplace.Silent):
+    """A user who stops the run at its n-th trial."""
+
+    def __init__(self, at):
+        self._left = at
+
+    def trial_started(self, trial):
+        """Interrupt when it is time."""
+        self._left -= 1
+        if not self._left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("at", [1, 2, 5])
+def test_interrupted_run_goes_on(place, undisturbed, tmp_path, monkeypatch, at):
+    """After Ctrl-C the finished trials are kept as they are and the others run."""
+    monkeypatch.setattr(workplace, "Silent", lambda: Stopper(at))
+    with pytest.raises(Interrupted, match="--resume"):
+        place.run(tmp_path / "run")
+    monkeypatch.undo()
+    monkeypatch.setenv("FDBENCH_CACHE", str(place.folder / "cache"))
+    before = nonces(tmp_path / "run")
+
+    assert len(before) == at - 1
+    assert open_run(tmp_path / "run").read_run()["state"] == "interrupted"
+    assert repair.examine(open_run(tmp_path / "run")) == ()
+    assert place.resume(tmp_path / "run") == 0
+    assert workplace.tables(tmp_path / "run") == workplace.tables(undisturbed)
+    assert before.items() <= nonces(tmp_path / "run").items()
+
+
+def test_finished_run_has_nothing_to_resume(place, undisturbed, tmp_path):
+    """Resuming a finished run runs nothing and says what it came to."""
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+
+    assert place.resume(run) == 0
+    assert nonces(run) == nonces(undisturbed)
+    assert workplace.tables(run) == workplace.tables(undisturbed)
+
+
+def test_cells_are_added_to_a_run(place, undisturbed, tmp_path, replayed):
+    """Cells run one sitting at a time, in any order, make the run of all of them."""
+    place.run(tmp_path / "run", only="right")
+    place.add(tmp_path / "run", only="left")
+
+    assert workplace.tables(tmp_path / "run") == workplace.tables(undisturbed)
+    assert open_run(tmp_path / "run").read_run()["cells"] == [LEFT, RIGHT]
+    assert repair.examine(open_run(tmp_path / "run")) == ()
+
+
+def test_two_writers_lose_nothing(place, undisturbed, tmp_path, replayed):
+    """Two processes that add different cells to one run at once leave both."""
+    run = tmp_path / "run"
+    place.run(run, only="left")
+    for path in [*run.glob("*.parquet"), *run.glob("steps/*"), *run.glob("logs/*")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(run / "captures")
+    (run / "MANIFEST.jsonl").unlink()
+    repair.repair(open_run(run))
+    several = [Victims(place, undisturbed) for _ in range(2)]
+    for one, only in zip(several, ("left", "right"), strict=True):
+        one.start("add", run, only)
+    statuses = [one.wait() for one in several]
+    for one in several:
+        one.close()
+
+    assert set(statuses) <= {0, 4 << 8}, "the first to end sees the other's cell as incomplete"
+    assert workplace.tables(run) == workplace.tables(undisturbed)
+    assert open_run(run).read_run()["state"] == "finished"
+    assert repair.examine(open_run(run)) == ()
+
+
+def test_many_writers_of_one_table_lose_no_row(undisturbed, tmp_path):
+    """Read, change and write back is one action: rows of six threads are all there."""
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    pair = open_run(run).read_rows(PairRow)[0]
+    code = (
+        "import sys; from pathlib import Path; from dataclasses import replace\n"
+        "from harness.store import Store; from harness.records import PairRow\n"
+        "s = Store(Path(sys.argv[1])); p = s.read_rows(PairRow)[0]\n"
+        "for n in range(10): s.add_judgement(replace(p, cell_id=f'{sys.argv[2]}/{n}'), [])\n"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, run, str(n)], cwd=Path.cwd())
+        for n in range(3)
+    ]
+
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    found = {row.cell_id for row in open_run(run).read_rows(PairRow)}
+    assert found == {LEFT, RIGHT} | {f"{w}/{n}" for w in range(3) for n in range(10)}
+    assert pair in open_run(run).read_rows(PairRow)
+
+
+def test_cell_that_another_process_runs_is_refused(place, tmp_path, replayed):
+    """The same cell is never run twice at once; nor is a run repaired under a writer."""
+    place.run(tmp_path / "run", only="left")
+    busy = pytest.raises(UsageFault, match="another process runs")
+    with Store(tmp_path / "run").holding_cell(RIGHT), busy:
+        place.add(tmp_path / "run", only="right")
+    with Store(tmp_path / "run").holding_cell(LEFT), pytest.raises(UsageFault, match="another"):
+        repair.repair(open_run(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        pytest.param("limit = 2.0", "limit = 3.0", r"fake\.toml changed .*limit", id="limit"),
+        pytest.param("ar_steps = 2", "ar_steps = 3", r"fake\.toml changed .*ar_steps", id="job"),
+        pytest.param("[[cells]]", "weights_seed = 1\n[[cells]]", "weights_seed", id="weights"),
+        pytest.param('"left"', '"other"', "left: is not planned", id="cell-gone"),
+    ],
+)
+def test_changed_suite_is_refused(place, tmp_path, replayed, old, new, said):
+    """Trials of two plans never meet in one run; the message names file and field."""
+    place.run(tmp_path / "run", only="left")
+    before = place.suite.read_text()
+    place.suite.write_text(before.replace(old, new, 1))
+    try:
+        with pytest.raises(UsageFault, match=said):
+            place.resume(tmp_path / "run")
+    finally:
+        place.suite.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("packages", "edit", "said"),
+    [
+        pytest.param(("other==1",), "", "packages of environment left", id="packages"),
+        pytest.param((), "# edited\n", "code of environment left", id="adapter"),
+    ],
+)
+def test_changed_environment_is_refused(place, tmp_path, replayed, packages, edit, said):
+    """Trials of two environments or adapters never meet in one run."""
+    place.run(tmp_path / "run", only="left")
+    workplace.declare(place, "left", 0.001, packages)
+    with (place.environments_dir / "left" / "adapter.py").open("a") as adapter:
+        adapter.write(edit)
+    try:
+        with pytest.raises(UsageFault, match=said):
+            place.resume(tmp_path / "run")
+    finally:
+        workplace.declare(place, "left", 0.001)
+
+
+def test_other_suite_is_refused(place, undisturbed, tmp_path):
+    """Cells of another suite belong into another run."""
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    other = tmp_path / "other.toml"
+    other.write_text(place.suite.read_text())
+    with pytest.raises(UsageFault, match="a run of fake on cpu, not of other on cpu"):
+        workplace.workflow.add_to_run(
+            place.request(run, suite=other), workplace.Silent(), workplace.Limits()
+        )
+
+
+def test_resume_does_not_hide_a_loss(place, undisturbed, tmp_path):
+    """A run whose evidence was altered does not go on."""
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    log = next((run / "logs").glob("*/log.txt"))
+    log.write_bytes(log.read_bytes() + b"\n")
+    with pytest.raises(IntegrityFault, match="fdbench fsck"):
+        place.resume(run)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--resume", "x", "--suite", "smoke"], "without --suite"),
+        (["--into", "x", "--out", "y", "--suite", "smoke", "--gpu", "cpu"], "give one"),
+        (["--gpu", "cpu"], "Missing option '--suite'"),
+        (["--resume", "no-such-run"], "is not a run"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(words, said):
+    """Where a run is and what it runs is said once."""
+    finished = fdbench("run", *words)
+
+    assert finished.code == 2
+    assert said in finished.err
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real filesystem of 2 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("free_kib", [0, 8, 24, 48, 80, 120])
+def test_full_disk_stops_the_run_cleanly(place, undisturbed, small_disk, replayed, free_kib):
+    """Wherever the disk becomes full, folder and disk are named and the run goes on later."""
+    run = small_disk / "run"
+    place.run(run, only="left")
+    before = nonces(run)
+    with (small_disk / "ballast").open("wb") as ballast:
+        ballast.truncate(0)
+        size = shutil.disk_usage(small_disk).free - free_kib * 1024
+        ballast.write(b"x" * max(size, 0))
+    with pytest.raises(EnvironmentFault, match=f"{run} cannot be.*disk at {small_disk}"):
+        place.add(run, only="right")
+    (small_disk / "ballast").unlink()
+
+    assert place.add(run, only="right") == 0
+    assert before.items() <= nonces(run).items()
+    assert workplace.tables(run) == workplace.tables(undisturbed)
+    assert repair.examine(open_run(run)) == ()
+
+
+def test_side_that_fills_the_disk_is_no_result(place, undisturbed, small_disk):
+    """A trial that failed because the disk was full is run again, not judged."""
+    run, full = small_disk / "run", place.folder / "full"
+    place.run(run, only="left")
+    full.touch()
+    with pytest.raises(EnvironmentFault, match="No space left on device"):
+        place.add(run, only="right")
+    full.unlink()
+
+    assert place.resume(run) == 0
+    place.add(run, only="right")
+    assert workplace.tables(run) == workplace.tables(undisturbed)
