@@ -250,16 +250,35 @@ def load_toml(
         UsageFault: It cannot be read, or a key is unknown, missing or of the wrong type.
     """
     try:
-        # Through JSON, because only there a strict dataclass may come from a table.
-        # Dates, which JSON lacks, become numbers: no entry is one.
-        tables = fill_in(tomllib.loads(path.read_text("utf-8")))
-        text = json.dumps(tables, default=lambda _: 0)
-        return TypeAdapter(entry_type).validate_json(text, strict=True)
+        text = path.read_text("utf-8")
+        tables = fill_in(tomllib.loads(text))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageFault(f"{path}: {error}") from error
+    try:
+        # Through JSON, because only there a strict dataclass may come from a table.
+        # Dates, which JSON lacks, become numbers: no entry is one.
+        content = json.dumps(tables, default=lambda _: 0)
+        return TypeAdapter(entry_type).validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageFault(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        key = ".".join(map(str, first["loc"]))
+        line = _line_of(text, first["loc"])
+        raise UsageFault(f"{path}:{line}: {key}: {first['msg']}") from error
+
+
+def _line_of(text: str, place: tuple[str | int, ...]) -> int:
+    """Line of a key, or of the table that lacks it: the last header and key that its path names."""
+    lines, found = text.splitlines(), 0
+    for number, part in enumerate(place):
+        if isinstance(part, int):
+            headers = [
+                n for n, line in enumerate(lines) if line.strip() == f"[[{place[number - 1]}]]"
+            ]
+            found = headers[part] if part < len(headers) else found
+            continue
+        own = re.compile(rf"""\s*(\[.*\b)?["']?{re.escape(part)}["']?\s*(=|\]|\.)""")
+        found = next((n for n in range(found, len(lines)) if own.match(lines[n])), found)
+    return found + 1
 
 
 def pick(kind: str, wanted: str, known: Iterable[str], where: str = "") -> str:

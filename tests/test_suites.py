@@ -253,3 +253,34 @@ def test_list_names_everything(kind):
     assert [line.split()[0] for line in lines] == list(known)
     assert [next(iter(row.values())) for row in rows] == list(known)
     assert heading.split()[0] == next(iter(rows[0]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        pytest.param("limit = 2.0", "limit = 2.0\nlimt = 3.0", "limt = 3.0", id="unknown-key"),
+        pytest.param("limit = 2.0", 'limit = "2"', 'limit = "2"', id="wrong-type"),
+        pytest.param("limit = 2.0", "", "[[cells]]", id="missing-key"),
+        pytest.param('size = "tiny"', "size = 1", "size = 1", id="top-level"),
+    ],
+)
+def test_refused_key_is_named_with_its_line(tmp_path, old, new, line):
+    """The line that is wrong is named, or that of the table which lacks a key."""
+    text = SUITE.replace(old, new)
+    path = write_suite(tmp_path, text)
+    number = 1 + path.read_text().splitlines().index(line)
+
+    with pytest.raises(UsageFault, match=rf"mine\.toml:{number}: ") as caught:
+        load_toml(Suite, path)
+
+    assert str(path) in str(caught.value)
+
+
+def test_wrong_key_of_a_later_cell_is_found_there(tmp_path):
+    """Cells repeat their keys; the line is that of the right cell."""
+    cell = SUITE[SUITE.index("[[cells]]") :]
+    path = write_suite(tmp_path, SUITE + cell.replace("limit = 2.0", "limit = true"))
+    number = 1 + path.read_text().splitlines().index("limit = true")
+
+    with pytest.raises(UsageFault, match=rf":{number}: cells\.1\.limit"):
+        load_toml(Suite, path)

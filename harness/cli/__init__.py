@@ -1,22 +1,52 @@
 """The ``fdbench`` command."""
 
+import importlib
 import sys
+from typing import Final
 
 import click
 
-from harness.cli.check import check_command
-from harness.cli.doctor import doctor_command
-from harness.cli.env import env_group
-from harness.cli.fsck import fsck_command
-from harness.cli.list import list_command
-from harness.cli.parse import parse_command
-from harness.cli.plan import plan_command
-from harness.cli.report import report_command
-from harness.cli.run import run_command
 from harness.errors import ExitCode, FdbenchError
 
+COMMANDS: Final = {
+    "plan": ("harness.cli.plan:plan_command", "Show every cell of a suite, or why it cannot run."),
+    "run": ("harness.cli.run:run_command", "Run a suite on a device, judge it, write the report."),
+    "check": ("harness.cli.check:check_command", "Verify a run and exit with its verdict."),
+    "report": ("harness.cli.report:report_command", "Render a run again."),
+    "fsck": ("harness.cli.fsck:fsck_command", "Find what is damaged in a run; repair or prune it."),
+    "parse": ("harness.cli.parse:parse_command", "Read the AR steps of a log, with statistics."),
+    "list": ("harness.cli.list:list_command", "List recipes, suites, devices or envs."),
+    "env": ("harness.cli.env:env_group", "Build, list and remove the environments of the sides."),
+    "doctor": ("harness.cli.doctor:doctor_command", "Say what this machine has of what is needed."),
+}
+"""Command to ``module:attribute`` and the line that ``--help`` shows for it."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class LazyGroup(click.Group):
+    """Imports a command when it is used: ``--help`` must not wait for pyarrow."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """Every command, in the order of work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command; None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the commands' lines without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="fdbench")
 def fdbench() -> None:
     """Run FlashDreams beside the runners it replaces and judge speed and output.
@@ -25,20 +55,6 @@ def fdbench() -> None:
     Exit codes: 0 pass, 1 slower than allowed, 2 usage, 3 parity failed, 4 incomplete,
     5 environment, 6 inconclusive, 7 integrity. The worst of a run wins: 7 5 3 4 1 6 0.
     """
-
-
-for command in (
-    doctor_command,
-    plan_command,
-    run_command,
-    report_command,
-    check_command,
-    fsck_command,
-    parse_command,
-    list_command,
-    env_group,
-):
-    fdbench.add_command(command)
 
 
 def main() -> None:
