@@ -6,7 +6,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 	--constraint upstream_envs/constraints.txt
 export FDBENCH_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(VENV)/.core  ## compare FlashDreams with diffusers and FastVideo on this CPU, write the report
 	$(BIN)/fdbench run --suite smoke --gpu cpu
@@ -20,6 +20,9 @@ check: $(VENV)/.dev  ## format, lint, types, import map, house style
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/check_style.py harness runners upstream_envs reports tests
+
+bench: $(VENV)/.dev  ## how long fdbench itself takes; writes docs/benchmarks.md
+	$(BIN)/python -m tests.bench
 
 clean:  ## give the disk back: environments, caches, runs
 	rm -rf $(VENV) .cache runs outputs dist .mypy_cache .ruff_cache .pytest_cache \

@@ -7,7 +7,7 @@ and its own.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -194,7 +194,7 @@ class _Reading:
         self, job: wire.Job, step: LogStep, by_ar: Mapping[int, wire.StepEvent]
     ) -> StepRow:
         return StepRow(
-            **asdict(step),
+            **vars(step),
             trial_id=self._record.trial_id,
             cell_id=self._record.cell_id,
             role=self._record.role,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -274,6 +275,6 @@ def _slug(side: Side) -> str:
 
 
 def _refuse_repeats(cell_ids: list[str], suite: str) -> None:
-    for cell_id in cell_ids:
-        if cell_ids.count(cell_id) > 1:
+    for cell_id, times in Counter(cell_ids).items():
+        if times > 1:
             raise UsageFault(f"suite {suite}: the cell {cell_id} stands there twice")

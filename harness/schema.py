@@ -1,7 +1,7 @@
 """Columns of every table: names, types and units, and the version that all files carry."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,13 +66,23 @@ def check_version(path: Path, found: object) -> None:
 
 
 def to_table(rows: Sequence[Row], row_type: type[Row]) -> pa.Table:
-    """Records as a table."""
-    return pa.Table.from_pylist([_plain(row) for row in rows], schema=schema_of(row_type))
+    """Records as a table, column by column: records are flat, and there may be many."""
+    schema = schema_of(row_type)
+    columns = {
+        name: pa.array([_plain(getattr(row, name)) for row in rows], schema.field(name).type)
+        for name in schema.names
+    }
+    return pa.table(columns, schema=schema)
 
 
 def to_rows(table: pa.Table, row_type: type[Row]) -> list[Row]:
     """A table as records."""
-    return [_record(row_type, values) for values in table.to_pylist()]
+    made = [
+        _MAKERS.get(item.type, list)(table.column(item.name).to_pylist())
+        for item in fields(row_type)
+    ]
+    names = [item.name for item in fields(row_type)]
+    return [row_type(**dict(zip(names, values, strict=True))) for values in zip(*made, strict=True)]
 
 
 def read_table(path: Path, row_type: type) -> pa.Table:
@@ -104,17 +114,13 @@ def _unit(column: str) -> str:
     return next((unit for suffix, unit in _UNITS.items() if column.endswith(suffix)), "")
 
 
-def _plain(row: Any) -> dict[str, Any]:
-    values = asdict(row)
-    return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
-    }
+def _plain(value: Any) -> Any:
+    """A value as Arrow takes it."""
+    return list(value.items()) if isinstance(value, dict) else value
 
 
-def _record(row_type: type[Row], values: dict[str, Any]) -> Row:
-    for item in fields(row_type):
-        if item.type == dict[str, float]:
-            values[item.name] = dict(values[item.name])
-        elif item.type == tuple[float, ...]:
-            values[item.name] = tuple(values[item.name])
-    return row_type(**values)
+_MAKERS: dict[Any, Callable[[list[Any]], list[Any]]] = {
+    dict[str, float]: lambda values: [dict(value) for value in values],
+    tuple[float, ...]: lambda values: [tuple(value) for value in values],
+}
+"""How a column's values become those of a record, where Arrow gives others."""

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -331,11 +332,16 @@ def check_overrides(overrides: dict[str, Any], where: str) -> None:
         _check_value(key, value, where)
 
 
-def _check_value(key: str, value: Any, where: str) -> None:
+@cache
+def _adapter_of(key: str) -> TypeAdapter[Any]:
+    """Validator of a job field; making one is slow."""
     wanted = PositiveInt if key in _COUNTS else get_type_hints(Job)[key]
-    adapter = TypeAdapter(wanted, config=ConfigDict(allow_inf_nan=False))
+    return TypeAdapter(wanted, config=ConfigDict(allow_inf_nan=False))
+
+
+def _check_value(key: str, value: Any, where: str) -> None:
     try:
-        adapter.validate_json(json.dumps(value), strict=True)
+        _adapter_of(key).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise UsageFault(f"{where}: {key} = {value!r}: {error.errors()[0]['msg']}") from error
 

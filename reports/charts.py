@@ -24,6 +24,9 @@ _WIDTH_PT = 380.0
 _COLD_START = 3.0
 """Times a step must outlast every step from AR 2 on to be left above the axis."""
 
+_MOST_MARKERS = 200
+"""AR steps beyond which the points of a line would only cover it."""
+
 _HOLLOW = {Phase.FILLING.value: "none"}
 _MARKERS = {Phase.CAPTURE.value: "D"}
 
@@ -141,14 +144,19 @@ def _process_line(axes: Axes, steps: Sequence[StepRow], colour: str, label: str)
     ars = [step.ar for step in steps]
     times = [step.stages_ms[COMPARED_STAGE] for step in steps]
     axes.plot(ars, times, color=colour, linewidth=1.2, label=label)
-    for step, ms in zip(steps, times, strict=True):
+    if len(steps) > _MOST_MARKERS:
+        return
+    for phase in dict.fromkeys(step.phase for step in steps):
+        drawn = [
+            (step.ar, ms) for step, ms in zip(steps, times, strict=True) if step.phase == phase
+        ]
         axes.plot(
-            step.ar,
-            ms,
-            marker=_MARKERS.get(step.phase, "o"),
+            *zip(*drawn, strict=True),
+            linestyle="none",
+            marker=_MARKERS.get(phase, "o"),
             markersize=5,
             color=colour,
-            markerfacecolor=_HOLLOW.get(step.phase, colour),
+            markerfacecolor=_HOLLOW.get(phase, colour),
         )
 
 

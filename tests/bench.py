@@ -1,0 +1,168 @@
+"""How long fdbench itself takes: run by ``make bench``, writes ``docs/benchmarks.md``.
+
+Nothing here is a test: figures depend on the machine, which the page names.
+"""
+
+import dataclasses
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import gates, plan, suites
+from harness.logs import PARSERS
+from harness.machine import read_machine
+from harness.records import StepRow, TrialRow
+from harness.store import Store, open_run
+from reports.render import render_run
+from tests.fakes import samples, workplace
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+STEP = (
+    "2026-11-23 06:46:44.090 | INFO     | flashdreams.infra.pipeline.base:finalize:334 - AR {ar} "
+    "encode 0.021 ms diffuse 327.753 ms decode 0.001 ms finalize 81.554 ms | "
+    "total(w/o finalize) 327.775 ms total 409.329 ms | GPU mem alloc 8.449 GiB reserved 8.832 GiB "
+    "peak 8.684 GiB\n"
+)
+NOISE = (
+    "2026-11-23 06:46:43.000 | INFO     | some.module:run:12 - loading shard 3 of 17 took a while\n"
+)
+
+
+def seconds_of(work: Callable[[], object], times: int = 5) -> float:
+    """Median wall seconds of a piece of work."""
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def write_log(path: Path, megabytes: int, one_in: int) -> None:
+    """A log of about that size in which one line in ``one_in`` is a step."""
+    with path.open("w") as file:
+        ar = 0
+        while file.tell() < megabytes * 1_000_000:
+            for _ in range(1000):
+                file.write(STEP.format(ar=ar))
+                file.writelines([NOISE] * (one_in - 1))
+                ar += 1
+
+
+def start_up() -> float:
+    """``fdbench --help`` in a fresh process."""
+    command = [str(Path(sys.executable).with_name("fdbench")), "--help"]
+    return seconds_of(lambda: subprocess.run(command, capture_output=True, check=True), times=9)
+
+
+def parse_speed(folder: Path, one_in: int) -> float:
+    """Megabytes a second from log to Parquet, byte ranges included."""
+    log = folder / f"one_in_{one_in}.log"
+    write_log(log, 20, one_in)
+    run = Store(folder / f"run_{one_in}")
+    run.folder.mkdir()
+
+    def to_parquet() -> None:
+        with log.open("rb") as file:
+            steps = PARSERS["flashdreams"](file, log.name)
+        blank = samples.step_row()
+        rows = [StepRow(**(vars(blank) | vars(step))) for step in steps]
+        run.write_rows(rows, StepRow, part="bench")
+
+    return log.stat().st_size / 1e6 / seconds_of(to_parquet, times=3)
+
+
+def parse_memory(folder: Path, megabytes: int) -> float:
+    """Peak memory in MiB of a process that reads a log with 1000 steps in it."""
+    log = folder / f"{megabytes}.log"
+    with log.open("w") as file:
+        file.writelines(STEP.format(ar=ar) for ar in range(1000))
+        while file.tell() < megabytes * 1_000_000:
+            file.writelines([NOISE] * 10_000)
+    program = (
+        "import sys; from harness.logs import PARSERS\n"
+        "with open(sys.argv[1], 'rb') as f: assert len(PARSERS['flashdreams'](f, 'x')) == 1000\n"
+        "print(next(x.split()[1] for x in open('/proc/self/status') if 'VmHWM' in x))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(log)], capture_output=True, text=True, check=True
+    )
+    log.unlink()
+    return int(done.stdout) / 1024
+
+
+def plan_and_gate_speed() -> float:
+    """Seconds to plan and to judge ten thousand cells."""
+    _, suite = suites.load_suite("smoke")
+    cells = [dataclasses.replace(suite.cells[0], scene=f"{n}x1") for n in range(10_000)]
+    large = dataclasses.replace(suite, cells=cells)
+    recipes, device = suites.load_recipes(), suites.load_devices()["cpu"]
+    cell, parity = samples.cell(), samples.parity_rows()
+    rows = [samples.trial_row(trial) for trial in cell.trials]
+
+    def work() -> None:
+        plan.plan_suite("bench", large, recipes, "cpu", device)
+        for _ in range(10_000):
+            gates.judge(cell, rows, (), parity)
+
+    return seconds_of(work, times=3)
+
+
+def overhead_and_report(folder: Path) -> tuple[float, float]:
+    """Harness seconds a trial beside the side's own, and seconds of a report over 1e5 steps."""
+    os.environ["FDBENCH_CACHE"] = str(folder / "cache")
+    place = workplace.make(folder)
+    start = time.perf_counter()
+    place.run(folder / "run")
+    whole = time.perf_counter() - start
+    run = open_run(folder / "run")
+    trials = run.read_rows(TrialRow)
+    overhead = (whole - sum(trial.wall_s for trial in trials)) / len(trials)
+    for part in (trial for trial in trials if trial.role != "floor"):
+        (first, *_) = [s for s in run.read_rows(StepRow) if s.trial_id == part.trial_id]
+        many = [dataclasses.replace(first, ar=ar) for ar in range(100_000 // len(trials))]
+        run.write_rows(many, StepRow, part=part.trial_id)
+    return overhead, seconds_of(lambda: render_run(run.folder), times=3)
+
+
+def main() -> None:
+    """Measure everything and write the page."""
+    here = read_machine()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        overhead, report = overhead_and_report(folder)
+        rows = [
+            ("`fdbench --help`, a fresh process", f"{1e3 * start_up():.0f} ms", "150 ms"),
+            (
+                "log to Parquet, every second line a step",
+                f"{parse_speed(folder, 2):.0f} MB/s",
+                "100 MB/s",
+            ),
+            (
+                "log to Parquet, one line in a hundred",
+                f"{parse_speed(folder, 100):.0f} MB/s",
+                "500 MB/s",
+            ),
+            ("peak memory reading 10 MB", f"{parse_memory(folder, 10):.0f} MiB", "-"),
+            ("peak memory reading 1 GB", f"{parse_memory(folder, 1000):.0f} MiB", "as for 10 MB"),
+            ("report over 100,000 step rows", f"{report:.1f} s", "5 s"),
+            ("harness time a trial, beside the side's own", f"{1e3 * overhead:.0f} ms", "300 ms"),
+            ("plan and judge 10,000 cells", f"{plan_and_gate_speed():.1f} s", "2 s"),
+        ]
+    lines = [f"| {what} | {value} | {target} |" for what, value, target in rows]
+    PAGE.write_text(
+        "# How long fdbench itself takes\n\n"
+        f"Written by `make bench` on {here.cpu}, {here.cores} cores, {here.memory_gib} GiB, Python "
+        f"{here.python}. One core does the work; medians of a few repetitions.\n\n"
+        "| what | measured | target |\n|---|---:|---:|\n" + "\n".join(lines) + "\n"
+    )
+    sys.stdout.write(PAGE.read_text())
+
+
+if __name__ == "__main__":
+    main()
