@@ -228,6 +228,10 @@ def _plan_cell(
     candidate, reference, floor = sides.candidate, sides.reference, sides.floor
     launches = _interleave(candidate, reference, suite.processes, random.Random(cell_id))
     launches += [(Role.FLOOR, side, 0) for side in floor if side not in (candidate, reference)]
+    jobs = {
+        str(side): change_job(job, cell.settings | dict(side.overrides))
+        for side in (candidate, reference, *floor)
+    }
     trials = tuple(
         PlannedTrial(
             trial_id=f"{cell_id.replace('/', '.')}.{role}.{_slug(side)}.{process}",
@@ -235,7 +239,7 @@ def _plan_cell(
             role=role,
             side=side,
             process=process,
-            job=change_job(job, cell.settings | dict(side.overrides)),
+            job=jobs[str(side)],
         )
         for role, side, process in launches
     )

@@ -316,9 +316,9 @@ def fails_with_an_endless_line(side):
 def hangs(side):
     """Do one step, then nothing; a child hangs as well."""
     side.settings()
-    side.step(0)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     (side.folder / "pids.json").write_text(json.dumps([os.getpid(), child.pid]))
+    side.step(0)  # last: it may be the sign to stop the trial
     time.sleep(60)
 
 
