@@ -82,7 +82,7 @@ def test_mistyped_declaration_is_refused(declared_dir, old, new, key):
     path = declared_dir / "fake" / "env.toml"
     path.write_text(TOML.replace(old, new))
 
-    with pytest.raises(UsageFault, match=rf"fake.env\.toml: {key}"):
+    with pytest.raises(UsageFault, match=rf"fake.env\.toml:\d+: {key}"):
         load_environments(declared_dir)
 
 

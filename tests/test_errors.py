@@ -27,9 +27,15 @@ ORDER = (7, 5, 3, 4, 1, 6, 0)
 GPUS = sorted(key for key, device in load_devices().items() if device.torch_device == "cuda")
 
 
+def command_named(name):
+    """The command itself, imported as its use would."""
+    return cli.fdbench.get_command(click.Context(cli.fdbench), name)
+
+
 def commands():
     """Every command line that has a help page, groups opened."""
-    for name, command in cli.fdbench.commands.items():
+    for name in cli.COMMANDS:
+        command = command_named(name)
         inner = command.commands if isinstance(command, click.Group) else {}
         yield (name,)
         yield from ((name, below) for below in inner)
@@ -134,7 +140,7 @@ def test_wrong_usage_exits_2(arguments):
 def test_help_has_an_example(arguments):
     """Every command's help shows a line to type that is that very command."""
     done = fdbench(*arguments, "--help")
-    is_group = isinstance(cli.fdbench.commands[arguments[0]], click.Group) and len(arguments) == 1
+    is_group = isinstance(command_named(arguments[0]), click.Group) and len(arguments) == 1
 
     assert done.code == 0
     assert is_group or f"Example: fdbench {' '.join(arguments)}" in done.out
@@ -153,3 +159,13 @@ def test_command_line_loads_no_gpu_code():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_listed_line_is_that_of_the_command(name):
+    """The line in ``fdbench --help`` stands for a command that exists under that name."""
+    command = command_named(name)
+
+    assert command.name == name
+    assert command.help
+    assert cli.COMMANDS[name][1] in fdbench("--help").out

@@ -105,6 +105,14 @@ def test_check_repeats_the_verdict_and_finds_tampering(smoke_run, tmp_path):
     assert "log.txt was altered after the run" in checked.text
 
 
+def test_check_answers_a_script(smoke_run):
+    """``check --json`` has the exit code and each cell's verdict."""
+    answer = json.loads(fdbench("check", smoke_run.folder, "--json").text)
+
+    assert (answer["exit_code"], answer["meaning"]) == (0, "pass")
+    assert [cell["verdict"] for cell in answer["cells"].values()] == ["pass", "pass"]
+
+
 def test_report_renders_again_byte_for_byte(smoke_run):
     """A second rendering of a stored run gives the same page."""
     page = smoke_run.folder / "report" / "index.html"

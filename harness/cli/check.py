@@ -1,23 +1,37 @@
 """``fdbench check``."""
 
+import json
 from pathlib import Path
 
 import click
 
 from harness import workflow
-from harness.cli.summary import print_summary
+from harness.cli.summary import MEANING, print_summary
+from harness.records import PairRow
 from harness.store import open_run
 
 
 @click.command("check")
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def check_command(ctx: click.Context, run: Path) -> None:
+def check_command(ctx: click.Context, run: Path, as_json: bool) -> None:
     """Verify the files of RUN and exit with the code its verdicts add up to.
 
     \b
     Example: fdbench check runs/smoke-cpu-20261123-101500 && ./release.sh
     """
-    code = workflow.check(open_run(run))
-    print_summary(run, code)
+    opened = open_run(run)
+    code = workflow.check(opened)
+    if as_json:
+        judged = {
+            pair.cell_id: {"verdict": pair.verdict, "reason": pair.reason}
+            for pair in opened.read_rows(PairRow)
+        }
+        unjudged = {"verdict": "incomplete", "reason": "not judged"}
+        cells = {cell_id: judged.get(cell_id, unjudged) for cell_id in opened.read_run()["cells"]}
+        answer = {"exit_code": int(code), "meaning": MEANING[code], "cells": cells}
+        click.echo(json.dumps(answer, indent=1))
+    else:
+        print_summary(run, code)
     ctx.exit(code)

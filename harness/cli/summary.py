@@ -9,7 +9,7 @@ from harness.store import open_run
 from harness.units import format_ms, format_percent
 from reports.latency import latency_rows
 
-_MEANING = {
+MEANING = {
     ExitCode.PASS: "pass",
     ExitCode.SLOWER: "slower than allowed",
     ExitCode.PARITY: "parity failed",
@@ -19,6 +19,7 @@ _MEANING = {
     ExitCode.ENVIRONMENT: "environment",
     ExitCode.USAGE: "usage",
 }
+"""What an exit code says in a word or two."""
 
 
 _HEADINGS = (
@@ -54,4 +55,4 @@ def print_summary(folder: Path, code: ExitCode) -> None:
     if rows:
         console.print()
         console.print(make_table(_HEADINGS, rows, left=4))
-    console.print(f"\nexit code {int(code)}: {_MEANING[code]}")
+    console.print(f"\nexit code {int(code)}: {MEANING[code]}")
