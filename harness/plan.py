@@ -47,7 +47,7 @@ def plan_suite(
     cells, unsupported = [], []
     for number, cell in enumerate(suite.cells):
         where = f"suite {name}, cell {number + 1}"
-        cell_id = "/".join(filter(None, (cell.recipe, device_key, cell.baseline, cell.scene)))
+        cell_id = cell_id_of(cell, device_key)
         recipe = recipes.recipes[pick("recipe", cell.recipe, recipes.recipes, where)]
         check_overrides(cell.settings, where)
         sides = _sides_of(cell, recipe, where)
@@ -67,6 +67,11 @@ def plan_suite(
         cells=tuple(cells),
         unsupported=tuple(unsupported),
     )
+
+
+def cell_id_of(cell: SuiteCell, device_key: str) -> str:
+    """Name of a suite's cell on a device: recipe/device/baseline, and the scene if it has one."""
+    return "/".join(filter(None, (cell.recipe, device_key, cell.baseline, cell.scene)))
 
 
 def phase_of(ar: int, job: Job) -> Phase:

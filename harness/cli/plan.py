@@ -3,12 +3,15 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import click
 
 from harness import environments, suites, workflow
 from harness.cli.tables import make_console
+from harness.environments import Environment
 from harness.estimate import Estimate, estimate
+from harness.plan import cell_id_of
 from harness.records import Plan, PlannedCell, Side
 from harness.suites import Device, Recipe, Recipes, Suite, SuiteCell
 from harness.units import format_duration
@@ -76,7 +79,7 @@ def _outline_cell(
     cell: SuiteCell, suite: Suite, planned: Plan, recipes: Recipes, key: str, device: Device
 ) -> CellOutline:
     recipe = recipes.recipes[cell.recipe]
-    cell_id = "/".join(filter(None, (cell.recipe, key, cell.baseline, cell.scene)))
+    cell_id = cell_id_of(cell, key)
     found = next((one for one in planned.cells if one.cell_id == cell_id), None)
     gpus = recipe.gpus if device.torch_device == "cuda" and suite.size == "full" else 1
     need = _estimate(found, recipes, recipe, device, gpus)
@@ -108,8 +111,14 @@ def _estimate(
     return estimate(found.trials[0].job, parameters, device, gpus)
 
 
+@cache
+def _declared() -> dict[str, Environment]:
+    """Every environment, read once for all cells."""
+    return environments.load_environments()
+
+
 def _command(environment: str, slug: str, gpus: int) -> str:
-    declared = environments.load_environments().get(environment)
+    declared = _declared().get(environment)
     if declared is None:
         return f"none yet: upstream_envs/{environment} is not there"
     words = environments.command_words(declared, gpus)
