@@ -36,5 +36,5 @@ $(VENV)/.core: pyproject.toml upstream_envs/constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP_INSTALL) pytest hypothesis playwright ruff mypy import-linter
+	$(PIP_INSTALL) pytest hypothesis playwright ruff mypy types-psutil import-linter
 	touch $@

@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import ConfigDict
 
+from harness import host_packages
 from harness.errors import EnvironmentFault
 from harness.suites import load_toml, pick
 from runners.protocol.wire import sha256_file
@@ -64,6 +65,8 @@ class BuiltEnvironment:
     """Of adapter and protocol as staged."""
     code: Path
     """Folder with the staged ``runners`` package and the adapter."""
+    installed: tuple[str, ...] = ()
+    """Name and version of every package it sees, as ``pip freeze`` prints them."""
 
     def command(self, slug: str, job: Path, gpus: int = 1) -> list[str]:
         """The process to launch for one job; one rank a GPU where there are several."""
@@ -141,6 +144,7 @@ def build(
         folder=target,
         code_digest=code_digest,
         code=code,
+        installed=tuple(json.loads((target / _MARKER).read_text()).get("packages", ())),
     )
 
 
@@ -177,17 +181,23 @@ def remove(name: str) -> list[Path]:
 
 def _digest(declared: Environment) -> str:
     """Of everything that decides which files an environment gets."""
-    parts = {
+    wheels = host_packages.wheel_folder()
+    constraints = (ENVIRONMENTS_DIR / "constraints.txt").read_text("utf-8")
+    parts: dict[str, object] = {
         "packages": declared.packages,
         "no_deps": declared.no_deps,
-        "constraints": (ENVIRONMENTS_DIR / "constraints.txt").read_text("utf-8"),
         "python": platform.python_version(),
         "machine": platform.machine(),
     }
+    parts |= host_packages.identity(wheels) if wheels else {"constraints": constraints}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _install(name: str, declared: Environment, target: Path) -> None:
+    wheels = host_packages.wheel_folder()
+    if wheels:
+        host_packages.install(declared.packages, declared.no_deps, target, wheels)
+        return
     _run(name, [sys.executable, "-m", "venv", str(target)])
     pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
     constraints = ["-c", str(ENVIRONMENTS_DIR / "constraints.txt")]

@@ -6,18 +6,20 @@ and its own.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from harness import matching
 from harness.durable import files_in
 from harness.errors import IntegrityFault
+from harness.kernels import wrong_attention
 from harness.logs import PARSERS
 from harness.plan import draws_per_step, phase_of
-from harness.records import LogStep, Outcome, StepRow, TrialRow
+from harness.records import LogStep, Outcome, Phase, StepRow, TelemetryRow, TrialRow
 from harness.schema import check_version
+from harness.telemetry import TELEMETRY_FILE, read_samples, summarize
 from runners.protocol import wire
 
 TRIAL_FILE, LOG_FILE = "trial.json", "log.txt"
@@ -44,6 +46,8 @@ class TrialRecord:
     reason: str
     exit_status: int
     wall_s: float
+    first_step_s: float | None
+    """Seconds from launch to the end of the first AR step; None if there was none."""
     started: str
     """UTC."""
     ended: str
@@ -65,8 +69,14 @@ class TrialResult:
     steps: tuple[StepRow, ...]
     settings: wire.Settings | None
     captures: tuple[wire.Capture, ...]
+    telemetry: tuple[TelemetryRow, ...] = ()
     digests: dict[str, str] = field(default_factory=dict)
     """Of every file, by its path in the run's folder."""
+
+    @property
+    def parts(self) -> dict[type[Any], tuple[Any, ...]]:
+        """Rows of the tables that have a file a trial."""
+        return {StepRow: self.steps, TelemetryRow: self.telemetry}
 
 
 def write_record(folder: Path, record: TrialRecord) -> TrialRecord:
@@ -123,6 +133,7 @@ class _Reading:
         self._settings: wire.Settings | None = None
         self._events: list[Event] = []
         self._steps: tuple[StepRow, ...] = ()
+        self._telemetry: tuple[TelemetryRow, ...] = ()
 
     def result(self) -> TrialResult:
         """Rows, settings and captures."""
@@ -136,6 +147,7 @@ class _Reading:
             row=self._row(invalid, len(events)),
             steps=() if invalid else self._steps,
             settings=self._settings,
+            telemetry=self._telemetry,
             captures=tuple(capture for event in events for capture in event.captures),
             digests=digests_of(self._record, self._folder),
         )
@@ -149,12 +161,15 @@ class _Reading:
             self._events = list(wire.read_events(path, job.nonce))
         for name in self._record.files:
             self._intact(name)
+        path, ids = self._folder / TELEMETRY_FILE, (self._record.trial_id, self._record.cell_id)
+        self._telemetry = tuple(read_samples(path, *ids))
         if self._outcome is Outcome.COMPLETED:
             self._outcome, self._reason = _check_length(job, self._settings, self._events)
         if self._outcome is Outcome.COMPLETED:
             self._steps = self._check_log(job)
         if self._settings is not None:
             _check_obedience(job, self._settings)
+        _check_kernels(job, self._steps)
 
     def _intact(self, name: str) -> Path:
         """A file that is what it was when the trial ended.
@@ -200,8 +215,8 @@ class _Reading:
             role=self._record.role,
             side=self._record.side,
             process=self._record.process,
-            phase=phase_of(step.ar, job),
-            denoise_ms=by_ar[step.ar].denoise_ms if step.rank == 0 else (),
+            phase=Phase.PROFILED if step.ar in job.profile_steps else phase_of(step.ar, job),
+            **_clock_columns(by_ar[step.ar] if step.rank == 0 else None),
         )
 
     def _row(self, invalid: str, ar_steps: int) -> TrialRow:
@@ -218,6 +233,8 @@ class _Reading:
             invalid=invalid,
             exit_status=record.exit_status,
             wall_s=record.wall_s,
+            first_step_s=record.first_step_s,
+            **asdict(summarize(self._telemetry, record.first_step_s)),
             ar_steps=ar_steps,
             environment_digest=record.environment_digest,
             code_digest=record.code_digest,
@@ -225,6 +242,31 @@ class _Reading:
             settings=wire.to_json(self._settings) if self._settings else "",
             facts=json.dumps(facts),
         )
+
+
+def _check_kernels(job: wire.Job, steps: Sequence[StepRow]) -> None:
+    """What a profiled step ran must be the attention that the job asks for.
+
+    Raises:
+        IntegrityFault: Another kernel ran, whatever the settings say; or none was recorded.
+    """
+    wrong = wrong_attention(job.attention, steps)
+    if wrong:
+        raise IntegrityFault(wrong)
+    if steps and job.profile_steps and not any(step.kernels for step in steps):
+        raise IntegrityFault(f"AR {job.profile_steps[0]} was to be profiled and has no kernels")
+
+
+def _clock_columns(event: wire.StepEvent | None) -> dict[str, Any]:
+    """What fdbench's own clock adds to a step of the log; rank 0 alone carries one."""
+    if event is None:
+        return {"denoise_ms": (), "clock_total_ms": None, "wall_ms": None, "kernels": ""}
+    return {
+        "denoise_ms": event.denoise_ms,
+        "clock_total_ms": sum(event.stages_ms.values()),
+        "wall_ms": event.wall_ms,
+        "kernels": json.dumps(event.kernels_ms) if event.kernels_ms else "",
+    }
 
 
 def _check_obedience(job: wire.Job, settings: wire.Settings) -> None:

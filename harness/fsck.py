@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from harness import evidence, judging
 from harness.durable import BESIDE
 from harness.errors import ExitCode, IntegrityFault
 from harness.evidence import TrialResult
 from harness.manifest import MANIFEST_FILE, RUN_FILE, Entry, evidence_files, read_manifest
+from harness.plan import repeat_of
 from harness.records import (
     Outcome,
     PairRow,
@@ -17,10 +19,11 @@ from harness.records import (
     PlannedCell,
     PlannedTrial,
     StepRow,
+    TelemetryRow,
     TrialRow,
     Verdict,
 )
-from harness.schema import TABLES, Row, read_table, to_rows
+from harness.schema import PARTED, TABLES, Row, read_table, to_rows
 from harness.store import CAPTURES, LOGS, WORK, Store
 
 
@@ -39,6 +42,8 @@ _ADVICE = {
     Kind.LOST: "cannot be derived again: put it back from a copy, or run the cell anew elsewhere",
     Kind.FOREIGN: "not written by fdbench: move it out of the run",
 }
+_PLACES = ("", *(f"{TABLES[row_type]}/" for row_type in PARTED))
+"""Where tables lie, as prefixes of a pattern."""
 _TEXTS = ("reason", "invalid")
 """Columns whose words may differ from one version of fdbench to the next."""
 
@@ -92,7 +97,7 @@ class _Inspector:
         if self._found.is_plan_known:
             self._look_for_leftovers()
             self._read_trials()
-            self._compare_steps()
+            self._compare_parts()
             self._judge()
         self._look_at_files()
         unique = dict.fromkeys(self._found.findings)
@@ -126,9 +131,14 @@ class _Inspector:
         }
 
     def _look_for_leftovers(self) -> None:
-        for path in [*self._folder.glob(f"*{BESIDE}"), *self._folder.glob(f"steps/*{BESIDE}")]:
+        for path in (path for part in _PLACES for path in self._folder.glob(f"{part}*{BESIDE}")):
             self._note(path, "was never finished", Kind.LEFTOVER)
-        cells = {t.trial_id: t.cell_id for cell in self._found.plan for t in cell.trials}
+        cells = {
+            each.trial_id: each.cell_id
+            for cell in self._found.plan
+            for trial in cell.trials
+            for each in (trial, repeat_of(trial))
+        }
         for path in sorted((self._folder / WORK).glob("*")):
             if path.name not in cells or not self._store.is_held(cells[path.name]):
                 self._note(path, "was never finished", Kind.LEFTOVER)
@@ -144,7 +154,7 @@ class _Inspector:
         stored = {row.trial_id: row for row in self._rows(TrialRow)}
         table = TABLES[TrialRow]
         for cell in self._found.plan:
-            for planned in cell.trials:
+            for planned in judging.expected_trials(cell, self._found.results):
                 name, known = planned.trial_id, stored.pop(planned.trial_id, None)
                 result = self._read_trial(planned, known)
                 if result is None:
@@ -179,19 +189,21 @@ class _Inspector:
                 self._note(prefix + name, what, Kind.LOST)
         return result
 
-    def _compare_steps(self) -> None:
-        for name, result in self._found.results.items():
-            path = self._folder / "steps" / f"{name}.parquet"
-            stored = self._part(path) if path.exists() else []
-            for problem in _compare(stored, result.steps):
-                self._note(path, problem, Kind.DERIVABLE)
-        for path in sorted((self._folder / "steps").glob("*.parquet")):
-            if path.stem not in self._found.results:
-                self._note(path, "belongs to no trial", Kind.DERIVABLE)
+    def _compare_parts(self) -> None:
+        for row_type in PARTED:
+            folder = self._folder / TABLES[row_type]
+            for name, result in self._found.results.items():
+                path = folder / f"{name}.parquet"
+                stored = self._part(path, row_type) if path.exists() else []
+                for problem in _compare(stored, result.parts[row_type]):
+                    self._note(path, problem, Kind.DERIVABLE)
+            for path in sorted(folder.glob("*.parquet")):
+                if path.stem not in self._found.results:
+                    self._note(path, "belongs to no trial", Kind.DERIVABLE)
 
-    def _part(self, path: Path) -> list[StepRow]:
+    def _part(self, path: Path, row_type: type[Any]) -> list[Any]:
         try:
-            return to_rows(read_table(path, StepRow), StepRow)
+            return to_rows(read_table(path, row_type), row_type)
         except IntegrityFault as error:
             self._note(path, str(error), Kind.DERIVABLE)
             return []
@@ -203,7 +215,7 @@ class _Inspector:
         for cell in self._found.plan:
             results = {
                 trial.trial_id: self._found.results[trial.trial_id]
-                for trial in cell.trials
+                for trial in judging.expected_trials(cell, self._found.results)
                 if trial.trial_id in self._found.results
             }
             stored = pairs.pop(cell.cell_id, None)
@@ -291,23 +303,28 @@ class _Inspector:
 
     def _kind_of(self, name: str) -> Kind:
         """Tables can be derived; a run file is good if its own digest says so."""
-        is_table = name.startswith("steps/") or name in TABLES.values()
+        is_table = name.startswith(_PLACES[1:]) or name in TABLES.values()
         is_sealed = name == RUN_FILE and self._found.is_plan_known
         return Kind.DERIVABLE if is_table or is_sealed else Kind.LOST
 
 
-def _compare(stored: Sequence[StepRow], derived: Sequence[StepRow]) -> Iterator[str]:
-    """Where stored steps are not what the lines of the log say."""
+def _compare(stored: Sequence[Row], derived: Sequence[Row]) -> Iterator[str]:
+    """Where stored rows are not what the raw evidence says."""
     if len(stored) != len(derived):
         yield f"has {len(stored)} rows, the log shows {len(derived)}"
         return
     for row, wanted in zip(stored, derived, strict=True):
         if row != wanted:
             names = [f.name for f in fields(row) if getattr(row, f.name) != getattr(wanted, f.name)]
-            yield (
-                f"AR {row.ar}, rank {row.rank}: bytes {row.byte_start} to {row.byte_end} of the "
-                f"log do not say that ({', '.join(names)})"
-            )
+            yield f"{_place_of(row)} not say that ({', '.join(names)})"
+
+
+def _place_of(row: StepRow | TelemetryRow | TrialRow | PairRow | ParityRow) -> str:
+    """Where the raw evidence of a row is."""
+    if isinstance(row, StepRow):
+        bytes_ = f"bytes {row.byte_start} to {row.byte_end}"
+        return f"AR {row.ar}, rank {row.rank}: {bytes_} of the log do"
+    return "the raw samples do"
 
 
 def _differ(stored: TrialRow, derived: TrialRow) -> str:
@@ -324,7 +341,7 @@ def _is_borne_out(cell: PlannedCell, pair: PairRow, results: dict[str, TrialResu
     rows = [result.row for result in results.values()]
     sound = [row for row in rows if not row.invalid and row.outcome == Outcome.COMPLETED]
     if pair.verdict in (Verdict.PASS, Verdict.FAIL):
-        return len(sound) == len(cell.trials)
+        return len(sound) == len(list(judging.expected_trials(cell, results)))
     return (pair.exit_code == ExitCode.INTEGRITY) == any(row.invalid for row in rows)
 
 
@@ -333,8 +350,9 @@ def _lost(planned: PlannedTrial, known: TrialRow | None, why: str) -> TrialResul
     if known is not None:
         values = {f.name: getattr(known, f.name) for f in fields(known)}
     else:
-        values = {f.name: "" if f.type is str else 0 for f in fields(TrialRow)}
-        values |= {"wall_s": 0.0, "outcome": Outcome.FAILED.value, "facts": "{}"}
+        empty: dict[Any, Any] = {str: "", int: 0, float: 0.0}
+        values = {f.name: empty.get(f.type) for f in fields(TrialRow)}
+        values |= {"outcome": Outcome.FAILED.value, "facts": "{}"}
         values |= {name: getattr(planned, name) for name in ("trial_id", "cell_id", "process")}
         values |= {"role": planned.role.value, "side": str(planned.side), "reason": "unknown"}
     row = TrialRow(**{**values, "invalid": why})

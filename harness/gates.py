@@ -30,6 +30,7 @@ def judge(
         or _settings(differences)
         or _complete(cell, trials)
         or _parity(cell, parity)
+        or _controls(cell, parity)
     )
     if stopped is not None:
         return stopped
@@ -119,6 +120,30 @@ def _parity(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
         code=ExitCode.INCOMPLETE,
         reason=f"AR {ar} of {trial_id} was not compared",
     )
+
+
+def _controls(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
+    """Every control must lie beyond the limit, or the gate would pass a model that differs."""
+    floors = {row.ar: row.relative_l2 for row in parity if row.comparison == "floor"}
+    for trial in (trial for trial in cell.trials if trial.role == Role.CONTROL):
+        ratios = [
+            row.relative_l2 / floors[row.ar]
+            for row in parity
+            if row.candidate_trial == trial.trial_id and floors.get(row.ar)
+        ]
+        # The mirror of `within`: NaN is beyond the limit, and nothing compared is not.
+        if ratios and all(not ratio <= cell.limit for ratio in ratios):
+            continue
+        seen = f"is {min(ratios):.2f}x its floor" if ratios else "was not compared"
+        return Judgement(
+            verdict=Verdict.INCOMPLETE,
+            code=ExitCode.INCOMPLETE,
+            reason=(
+                f"the gate proves nothing here: {trial.side} must lie beyond the limit of "
+                f"{cell.limit:g}x and {seen}"
+            ),
+        )
+    return None
 
 
 def _ratios(parity: Sequence[ParityRow]) -> list[float]:

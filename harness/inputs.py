@@ -12,41 +12,41 @@ from harness.environments import BuiltEnvironment, cache_dir
 from harness.errors import EnvironmentFault
 from harness.plan import draws_per_step
 from harness.records import PlannedTrial
-from runners.protocol.wire import Artifact, Job, PrepareRequest, sha256_file, write_json
+from runners.protocol.wire import Artifact, Job, PrepareRequest, sha256_once, write_json
 
 PROMPT = "synthetic prompt"
 """Seeds the stand-in prompt embeddings."""
 
 
-def prepare(trial: PlannedTrial, weights_seed: int, environment: BuiltEnvironment) -> PlannedTrial:
+def prepare(trial: PlannedTrial, environment: BuiltEnvironment) -> PlannedTrial:
     """Return the trial with its shared inputs in place, made first where they are missing.
 
     Raises:
         EnvironmentFault: The candidate's environment could not make them.
     """
-    request = _request(trial.job, weights_seed, environment.code_digest)
+    request = _request(trial.job, environment.code_digest)
     paths = [Path(p) for p in (request.weights_path, request.noise_path, request.text_path)]
     if not all(path.exists() for path in paths):
         with FileLock(cache_dir() / "inputs.lock"):
             _make(request, environment)
-    weights, noise, text = (Artifact(path=str(p), sha256=sha256_file(p)) for p in paths)
+    weights, noise, text = (Artifact(path=str(p), sha256=sha256_once(p)) for p in paths)
     return replace(trial, job=replace(trial.job, weights=weights, noise=noise, text=text))
 
 
-def _request(job: Job, weights_seed: int, code_digest: str) -> PrepareRequest:
+def _request(job: Job, code_digest: str) -> PrepareRequest:
     """What to make and where; each path is named by everything its bytes depend on."""
     latent_shape = (job.len_t, job.network.in_dim, job.latent_height, job.latent_width)
     draws = draws_per_step(job)
     network = asdict(job.network)
     return PrepareRequest(
         network=job.network,
-        weights_seed=weights_seed,
+        weights_seed=job.weights_seed,
         noise_seed=job.seed,
         prompt=PROMPT,
         ar_steps=job.ar_steps,
         draws_per_step=draws,
         latent_shape=latent_shape,
-        weights_path=_path("weights", code_digest, network, weights_seed),
+        weights_path=_path("weights", code_digest, network, job.weights_seed),
         noise_path=_path("noise", code_digest, latent_shape, job.seed, job.ar_steps, draws),
         text_path=_path("text", code_digest, network, PROMPT),
     )

@@ -1,7 +1,7 @@
 """From a cell's trials to its verdict; the same after a run and in a repair."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from harness import gates, matching, parity
 from harness.errors import IntegrityFault
 from harness.evidence import TrialResult
 from harness.matching import Difference
-from harness.records import Outcome, PairRow, ParityRow, PlannedCell, Role, Side
+from harness.plan import repeat_of
+from harness.records import Outcome, PairRow, ParityRow, PlannedCell, PlannedTrial, Role, Side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +21,20 @@ class Judged:
     parity: tuple[ParityRow, ...]
 
 
+def expected_trials(
+    cell: PlannedCell, results: Mapping[str, TrialResult]
+) -> Iterator[PlannedTrial]:
+    """Every trial of a cell in order, with one repetition after each whose times were disturbed."""
+    for trial in cell.trials:
+        yield trial
+        ended = results.get(trial.trial_id)
+        if ended is not None and ended.row.marks:
+            yield repeat_of(trial)
+
+
 def is_over(cell: PlannedCell, results: Mapping[str, TrialResult]) -> bool:
     """Whether no further trial of a cell starts: all have run, or there is a reason to stop."""
-    if all(trial.trial_id in results for trial in cell.trials):
+    if all(trial.trial_id in results for trial in expected_trials(cell, results)):
         return True
     ended = any(r.row.invalid or r.row.outcome != Outcome.COMPLETED for r in results.values())
     return ended or any(not difference.reason for difference in _differences(cell, results))
@@ -88,11 +100,13 @@ def _differences(cell: PlannedCell, results: Mapping[str, TrialResult]) -> tuple
 def _comparisons(
     cell: PlannedCell, results: Mapping[str, TrialResult]
 ) -> list[tuple[str, TrialResult, TrialResult]]:
-    """Every candidate against the first reference, and the two sides of the floor."""
+    """Every candidate and control against the first reference, and the two sides of the floor."""
     completed = [r for r in results.values() if r.row.outcome == Outcome.COMPLETED]
     candidates = [r for r in completed if r.row.role == Role.CANDIDATE]
+    controls = [r for r in completed if r.row.role == Role.CONTROL]
     references = [r for r in completed if r.row.role == Role.REFERENCE]
     pairs = [("pair", left, right) for left in candidates for right in references[:1]]
+    pairs += [("control", left, right) for left in controls for right in references[:1]]
     floor = [_first_of(side, completed) for side in cell.floor]
     if floor[0] is not None and floor[1] is not None:
         pairs.append(("floor", floor[0], floor[1]))
@@ -115,6 +129,7 @@ def _pair_row(
         candidate=str(cell.candidate),
         reference=str(cell.reference),
         floor=f"{cell.floor[0]} against {cell.floor[1]}",
+        documented_ar_steps=cell.documented_ar_steps,
         limit=cell.limit,
         limit_origin=cell.limit_origin,
         verdict=judgement.verdict,

@@ -4,11 +4,13 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from harness import telemetry
 from harness.environments import BuiltEnvironment
 from harness.evidence import LOG_FILE, TrialRecord, TrialResult, read_trial, write_record
 from harness.records import Outcome, PlannedTrial, TrialRow
@@ -63,7 +65,8 @@ def launch(
     wire.write_json(work / wire.JOB_FILE, job)
     watcher.trial_started(trial)
     started, started_s = _now(), time.monotonic()
-    outcome, reason, status = _run(trial, job, environment, work, watcher, limits)
+    with telemetry.watching(work, job.gpus) if job.telemetry else nullcontext():
+        ended = _run(trial, job, environment, work, watcher, limits)
     record = TrialRecord(
         schema=SCHEMA_VERSION,
         trial_id=trial.trial_id,
@@ -71,10 +74,11 @@ def launch(
         role=trial.role,
         side=str(trial.side),
         process=trial.process,
-        outcome=outcome,
-        reason=reason,
-        exit_status=status,
+        outcome=ended.outcome,
+        reason=ended.reason,
+        exit_status=ended.status,
         wall_s=time.monotonic() - started_s,
+        first_step_s=ended.first_step_s,
         started=started,
         ended=_now(),
         environment_digest=environment.digest,
@@ -94,46 +98,72 @@ def _run(
     work: Path,
     watcher: Watcher,
     limits: Limits,
-) -> tuple[Outcome, str, int]:
-    """Start and follow the process; returns outcome, reason and exit status."""
+) -> "_Ended":
+    """Start and follow the process to its end."""
     command = environment.command(job.slug, work / wire.JOB_FILE, job.gpus)
     try:
         sandbox = ProcessSandbox(command, environment.variables(), work)
     except OSError as error:
-        return Outcome.FAILED, f"cannot be started: {error}", -1
+        return _Ended(Outcome.FAILED, f"cannot be started: {error}", -1, None)
+    follower = _Follower(sandbox, trial, job, work, watcher)
     try:
-        status, timed_out = _watch(sandbox, trial, job, work, watcher, limits)
+        status, timed_out = follower.follow(limits)
     finally:
         sandbox.stop()
     outcome, reason = _classify(status, timed_out, work / LOG_FILE)
-    return outcome, reason, status
+    return _Ended(outcome, reason, status, follower.first_step_s)
+
+
+class _Ended(NamedTuple):
+    """How a process ended."""
+
+    outcome: Outcome
+    reason: str
+    status: int
+    first_step_s: float | None
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _watch(
-    sandbox: ProcessSandbox,
-    trial: PlannedTrial,
-    job: wire.Job,
-    work: Path,
-    watcher: Watcher,
-    limits: Limits,
-) -> tuple[int, str]:
-    """Follow a trial until it ends or is stopped; returns its status and why it was stopped."""
-    seen, last_step_s = 0, 0.0
-    while True:
-        status = sandbox.wait(_POLL_S)
-        for event in list(_steps_so_far(work, job))[seen:]:
-            watcher.step_done(trial, event.ar, sum(event.stages_ms.values()))
-            seen, last_step_s = seen + 1, sandbox.wall_s
-        if status is not None:
-            return status, ""
-        if sandbox.wall_s > limits.wall_s:
-            return sandbox.stop(), f"longer than {limits.wall_s:.0f} s"
-        if sandbox.wall_s - last_step_s > limits.stall_s:
-            return sandbox.stop(), f"no new AR step for {limits.stall_s:.0f} s, {seen} seen"
+class _Follower:
+    """Follows one trial step by step."""
+
+    def __init__(
+        self,
+        sandbox: ProcessSandbox,
+        trial: PlannedTrial,
+        job: wire.Job,
+        work: Path,
+        watcher: Watcher,
+    ) -> None:
+        self._sandbox, self._trial, self._job = sandbox, trial, job
+        self._work, self._watcher = work, watcher
+        self._seen, self._last_step_s = 0, 0.0
+        self.first_step_s: float | None = None
+
+    def follow(self, limits: Limits) -> tuple[int, str]:
+        """Wait until the trial ends or is stopped; returns its status and why it was stopped."""
+        while True:
+            status = self._sandbox.wait(_POLL_S)
+            self._report_steps()
+            wall_s = self._sandbox.wall_s
+            if status is not None:
+                return status, ""
+            if wall_s > limits.wall_s:
+                return self._sandbox.stop(), f"longer than {limits.wall_s:.0f} s"
+            if wall_s - self._last_step_s > limits.stall_s:
+                why = f"no new AR step for {limits.stall_s:.0f} s, {self._seen} seen"
+                return self._sandbox.stop(), why
+
+    def _report_steps(self) -> None:
+        for event in list(_steps_so_far(self._work, self._job))[self._seen :]:
+            total_ms = sum(event.stages_ms.values())
+            self._watcher.step_done(self._trial, event.ar, total_ms)
+            self._seen, self._last_step_s = self._seen + 1, self._sandbox.wall_s
+            if self.first_step_s is None:
+                self.first_step_s = self._last_step_s
 
 
 def _steps_so_far(work: Path, job: wire.Job) -> Iterator[wire.StepEvent]:

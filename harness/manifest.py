@@ -10,7 +10,7 @@ from harness.errors import IntegrityFault
 from harness.schema import SCHEMA_VERSION, check_version
 
 MANIFEST_FILE, RUN_FILE = "MANIFEST.jsonl", "run.json"
-EVIDENCE = ("steps", "logs", "captures")
+EVIDENCE = ("steps", "telemetry", "logs", "captures")
 """Folders in which every file must stand in the manifest; what a report added does not."""
 
 

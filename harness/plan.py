@@ -20,6 +20,8 @@ from harness.suites import (
 )
 from runners.protocol.wire import PROTOCOL_VERSION, Artifact, Job
 
+REPEATED = ".again"
+"""Suffix of a repetition's trial id."""
 _UNMADE = Artifact(path="", sha256="")
 
 
@@ -70,8 +72,15 @@ def plan_suite(
 
 
 def cell_id_of(cell: SuiteCell, device_key: str) -> str:
-    """Name of a suite's cell on a device: recipe/device/baseline, and the scene if it has one."""
-    return "/".join(filter(None, (cell.recipe, device_key, cell.baseline, cell.scene)))
+    """Name of a suite's cell on a device: recipe/device/baseline, and its variant or scene."""
+    return "/".join(
+        filter(None, (cell.recipe, device_key, cell.baseline, cell.variant, cell.scene))
+    )
+
+
+def repeat_of(trial: PlannedTrial) -> PlannedTrial:
+    """The one repetition of a trial whose times were disturbed."""
+    return dataclasses.replace(trial, trial_id=trial.trial_id + REPEATED)
 
 
 def phase_of(ar: int, job: Job) -> Phase:
@@ -116,6 +125,7 @@ class _Sides:
     candidate: Side
     reference: Side
     floor: tuple[Side, Side]
+    controls: tuple[Side, ...]
 
 
 def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> _Sides:
@@ -129,12 +139,14 @@ def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> _Sides:
     named = {key: baseline.environment for key, baseline in recipe.baselines.items()}
     read = [
         dataclasses.replace(side, environment=named.get(side.environment, side.environment))
-        for text in (cell.candidate, cell.reference or cell.baseline, *cell.floor)
+        for text in (cell.candidate, cell.reference or cell.baseline, *cell.floor, *cell.controls)
         for side in [parse_side(text, where)]
     ]
     if read[2] == read[3]:
         raise UsageFault(f"{where}: floor is {read[2]} twice: two sides that differ in precision")
-    return _Sides(candidate=read[0], reference=read[1], floor=(read[2], read[3]))
+    return _Sides(
+        candidate=read[0], reference=read[1], floor=(read[2], read[3]), controls=tuple(read[4:])
+    )
 
 
 def _why_unsupported(suite: Suite, recipe: Recipe, recipes: Recipes, device: Device) -> str:
@@ -156,7 +168,7 @@ def _why_undriven(
     cell: SuiteCell, recipe: Recipe, sides: _Sides, driven: Mapping[str, Collection[str]]
 ) -> str:
     """Why an environment of a cell cannot run it; empty if all can."""
-    for side in (sides.reference, *sides.floor, sides.candidate):
+    for side in (sides.reference, *sides.floor, *sides.controls, sides.candidate):
         name = side.environment
         if name not in driven:
             return f"no environment {name} yet: upstream_envs/{name} is not there"
@@ -180,6 +192,7 @@ def _base_job(suite: Suite, slug: str, recipe: Recipe, recipes: Recipes, device:
         weights=_UNMADE,
         noise=_UNMADE,
         text=_UNMADE,
+        weights_seed=suite.weights_seed,
         seed=suite.seed,
         sigmas=(),
         timesteps=(),
@@ -188,6 +201,8 @@ def _base_job(suite: Suite, slug: str, recipe: Recipe, recipes: Recipes, device:
         device=device.torch_device,
         threads=0 if on_gpu else suite.threads,
         capture_steps=(),
+        profile_steps=(),
+        telemetry=on_gpu,
         gpus=recipe.gpus if on_gpu else 1,
         **{key: values[key] for key in _RECIPE_FIELDS},
         denoising_timesteps=tuple(recipe.denoising_timesteps),
@@ -231,11 +246,18 @@ def _plan_cell(
     cell_id: str, suite: Suite, cell: SuiteCell, sides: _Sides, device_key: str, job: Job
 ) -> PlannedCell:
     candidate, reference, floor = sides.candidate, sides.reference, sides.floor
-    launches = _interleave(candidate, reference, suite.processes, random.Random(cell_id))
+    processes = cell.processes or suite.processes
+    launches = _interleave(candidate, reference, processes, random.Random(cell_id))
+    profiled = 0 if suite.profile else None
+    if suite.profile and change_job(job, cell.settings).ar_steps == 1:
+        # Profiling takes a step's time away; a job with one step gets a process of its own for it.
+        profiled = processes
+        launches += [(role, side, processes) for role, side, process in launches if not process]
     launches += [(Role.FLOOR, side, 0) for side in floor if side not in (candidate, reference)]
+    launches += [(Role.CONTROL, side, 0) for side in sides.controls]
     jobs = {
         str(side): change_job(job, cell.settings | dict(side.overrides))
-        for side in (candidate, reference, *floor)
+        for side in (candidate, reference, *floor, *sides.controls)
     }
     trials = tuple(
         PlannedTrial(
@@ -244,7 +266,7 @@ def _plan_cell(
             role=role,
             side=side,
             process=process,
-            job=jobs[str(side)],
+            job=_profiled(jobs[str(side)], role) if process == profiled else jobs[str(side)],
         )
         for role, side, process in launches
     )
@@ -256,11 +278,19 @@ def _plan_cell(
         candidate=candidate,
         reference=reference,
         floor=floor,
+        controls=sides.controls,
+        documented_ar_steps=job.ar_steps,
         limit=cell.limit,
         limit_origin=cell.limit_origin,
         expected_differences=tuple(cell.expected_differences),
         trials=trials,
     )
+
+
+def _profiled(job: Job, role: Role) -> Job:
+    """The job, its last AR step profiled if it is one of the compared sides."""
+    is_compared = role in (Role.CANDIDATE, Role.REFERENCE)
+    return dataclasses.replace(job, profile_steps=(job.ar_steps - 1,)) if is_compared else job
 
 
 def _interleave(

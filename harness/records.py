@@ -15,6 +15,8 @@ class Role(StrEnum):
     CANDIDATE = "candidate"
     REFERENCE = "reference"
     FLOOR = "floor"
+    CONTROL = "control"
+    """A deliberately different candidate, which the parity gate has to notice."""
 
 
 class Outcome(StrEnum):
@@ -43,6 +45,8 @@ class Phase(StrEnum):
     FILLING = "filling"
     CAPTURE = "capture"
     STEADY = "steady"
+    PROFILED = "profiled"
+    """Run under a profiler, so that its time is nobody's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,10 @@ class PlannedCell:
     candidate: Side
     reference: Side
     floor: tuple[Side, Side]
+    controls: tuple[Side, ...]
+    """Sides whose outputs must lie beyond the limit, or the gate proves nothing."""
+    documented_ar_steps: int
+    """AR steps of the recipe's documented command; the seed's statistic sees no later ones."""
     limit: float
     """Largest parity error allowed, as a multiple of the floor of the same AR step."""
     limit_origin: str
@@ -144,6 +152,12 @@ class StepRow(LogStep):
     phase: str
     denoise_ms: tuple[float, ...]
     """Per denoising step, from fdbench's own clock, not from the log."""
+    clock_total_ms: float | None
+    """All stages on fdbench's own clock; the log has it for rank 0 alone."""
+    wall_ms: float | None
+    """The whole step on the host's clock, the wait for the device included."""
+    kernels: str
+    """JSON object of GPU kernel to milliseconds; empty where the step was not profiled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +175,18 @@ class TrialRow:
     invalid: str
     """Empty, or why its evidence contradicts itself."""
     exit_status: int
+    marks: str
+    """Empty, or what disturbed its times: throttled, or another process on its GPU."""
     wall_s: float
     """From launch to exit of the process."""
+    first_step_s: float | None
+    """From launch to the end of the first AR step, as a user waits for it."""
+    sm_mhz: float | None
+    """Median SM clock under load; None without telemetry, like the next three."""
+    power_w: float | None
+    temperature_c: float | None
+    energy_j: float | None
+    """Of the whole process, by the GPU's own counter."""
     ar_steps: int
     environment_digest: str
     code_digest: str
@@ -175,12 +199,35 @@ class TrialRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TelemetryRow:
+    """One reading of one GPU while a trial ran."""
+
+    trial_id: str
+    cell_id: str
+    at_s: float
+    """Since the trial was launched."""
+    gpu: str
+    """UUID."""
+    sm_mhz: int
+    memory_mhz: int
+    power_w: float
+    temperature_c: int
+    busy_percent: int
+    reasons: int
+    """NVML's bit mask of what holds the clocks down."""
+    energy_j: float
+    """The GPU's own counter, since its driver was loaded."""
+    foreign: str
+    """Processes on the GPU that are not the trial's."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ParityRow:
     """Distance between two trials' outputs at one AR step."""
 
     cell_id: str
     comparison: str
-    """``pair`` or ``floor``."""
+    """``pair``, ``floor`` or ``control``."""
     candidate_trial: str
     reference_trial: str
     ar: int
@@ -202,6 +249,8 @@ class PairRow:
     candidate: str
     reference: str
     floor: str
+    documented_ar_steps: int
+    """AR steps of the recipe's documented command."""
     limit: float
     limit_origin: str
     verdict: str

@@ -1,14 +1,16 @@
 """Makes a run's tables agree with its raw evidence again; never says an altered file is good."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from harness.durable import files_in
 from harness.errors import IntegrityFault
 from harness.fsck import Finding, Inspection, Kind, inspect
 from harness.manifest import MANIFEST_FILE, RUN_FILE, Entry, read_manifest, write_manifest
-from harness.records import PairRow, ParityRow, StepRow, TrialRow
+from harness.records import PairRow, ParityRow, TrialRow
+from harness.schema import PARTED, TABLES
 from harness.store import CAPTURES, Store
 from runners.protocol.wire import sha256_file
 
@@ -131,22 +133,37 @@ def _restore_manifest(run_store: Store, found: Inspection) -> None:
             entries.setdefault(name, Entry(path=name, sha256=digest, pruned=pruned))
     digest = sha256_file(run_store.folder / RUN_FILE)
     entries[RUN_FILE] = Entry(path=RUN_FILE, sha256=digest)
-    derived = {f"steps/{n}.parquet" for n, result in found.results.items() if result.steps}
-    entries = {n: e for n, e in entries.items() if not n.startswith("steps/") or n in derived}
+    derived = {
+        f"{TABLES[row_type]}/{name}.parquet"
+        for name, result in found.results.items()
+        for row_type, rows in result.parts.items()
+        if rows
+    }
+    folders = tuple(f"{TABLES[row_type]}/" for row_type in PARTED)
+    entries = {n: e for n, e in entries.items() if not n.startswith(folders) or n in derived}
     write_manifest(run_store.folder, entries.values())
+
+
+def _restore_parts(
+    run_store: Store, row_type: type[Any], found: Inspection, wrong: Collection[str]
+) -> None:
+    """Write each file of a table that has one a trial, and remove those of no trial."""
+    folder, known = TABLES[row_type], read_manifest(run_store.folder)
+    derived = {name: result.parts[row_type] for name, result in found.results.items()}
+    for path in (run_store.folder / folder).glob("*.parquet"):
+        if not derived.get(path.stem):
+            run_store.remove([path])
+    for name, rows in derived.items():
+        part = f"{folder}/{name}.parquet"
+        if rows and (part in wrong or part not in known):
+            run_store.write_rows(rows, row_type, part=name)
 
 
 def _restore_tables(run_store: Store, found: Inspection) -> None:
     """Write each table that is not what it should be."""
     wrong = {finding.path for finding in found.findings}
-    for path in (run_store.folder / "steps").glob("*.parquet"):
-        if path.stem not in found.results or not found.results[path.stem].steps:
-            run_store.remove([path])
-    known = read_manifest(run_store.folder)
-    for name, result in found.results.items():
-        part = f"steps/{name}.parquet"
-        if result.steps and (part in wrong or part not in known):
-            run_store.write_rows(result.steps, StepRow, part=name)
+    for row_type in PARTED:
+        _restore_parts(run_store, row_type, found, wrong)
     judged = found.judged.values()
     if found.results:
         run_store.write_rows([result.row for result in found.results.values()], TrialRow)

@@ -9,19 +9,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import IntegrityFault
-from harness.records import PairRow, ParityRow, StepRow, TrialRow
+from harness.records import PairRow, ParityRow, StepRow, TelemetryRow, TrialRow
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a column, a key of ``run.json`` or the layout of a run changes meaning."""
 
-Row = TypeVar("Row", StepRow, TrialRow, PairRow, ParityRow)
+Row = TypeVar("Row", StepRow, TelemetryRow, TrialRow, PairRow, ParityRow)
 
 TABLES: dict[type, str] = {
     StepRow: "steps",
+    TelemetryRow: "telemetry",
     TrialRow: "trials.parquet",
     PairRow: "pairs.parquet",
     ParityRow: "parity.parquet",
 }
+PARTED: tuple[type[StepRow] | type[TelemetryRow], ...] = (StepRow, TelemetryRow)
+"""Tables that are a folder with a file a trial."""
 _VERSION_KEY = b"fdbench_schema"
 _STRING, _FLOAT, _INT = pa.string(), pa.float64(), pa.int64()
 _COLUMN_TYPES: dict[Any, pa.DataType] = {
@@ -32,7 +35,18 @@ _COLUMN_TYPES: dict[Any, pa.DataType] = {
     dict[str, float]: pa.map_(_STRING, _FLOAT),
     tuple[float, ...]: pa.list_(_FLOAT),
 }
-_UNITS = {"_ms": "ms", "_s": "s", "_gib": "GiB", "byte_start": "byte", "byte_end": "byte"}
+_UNITS = {
+    "_ms": "ms",
+    "_s": "s",
+    "_gib": "GiB",
+    "_mhz": "MHz",
+    "_w": "W",
+    "_c": "°C",
+    "_j": "J",
+    "_percent": "%",
+    "byte_start": "byte",
+    "byte_end": "byte",
+}
 
 
 def schema_of(row_type: type) -> pa.Schema:

@@ -1,8 +1,11 @@
 """Medians and speed-ups with their definitions; pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import NormalDist, median
+
+import numpy as np
 
 from harness.records import Phase
 
@@ -30,9 +33,16 @@ Timed = tuple[int, str, float]
 """AR index, phase and milliseconds of one AR step."""
 
 
-def seed_statistic(steps: Sequence[Timed]) -> Statistic:
-    """The seed page's figure: the first two AR steps dropped, median of the rest."""
-    kept = [step for step in steps if step[0] >= WARMUP_AR_STEPS]
+def seed_statistic(steps: Sequence[Timed], documented_ar_steps: int = 0) -> Statistic:
+    """The seed page's figure: the first two AR steps dropped, median of the rest.
+
+    Args:
+        steps: AR steps of one process.
+        documented_ar_steps: Steps that the documented command runs; later ones are left out. 0
+            for all there are.
+    """
+    end = documented_ar_steps or math.inf
+    kept = [s for s in steps if WARMUP_AR_STEPS <= s[0] < end and s[1] != Phase.PROFILED]
     return _median_of(SEED, kept, f"median from AR {WARMUP_AR_STEPS}")
 
 
@@ -53,6 +63,47 @@ def denoising_step_ms(denoise_ms: Sequence[float]) -> float | None:
 def speedup_percent(upstream_ms: float, flashdreams_ms: float) -> float:
     """(upstream - FlashDreams) / FlashDreams in percent: 432 against 344 is +26."""
     return 100 * (upstream_ms - flashdreams_ms) / flashdreams_ms
+
+
+MIN_PROCESSES = 5
+"""Process launches a side below which there is no interval."""
+CONFIDENCE = 0.95
+_RESAMPLES = 20_000
+_T_QUANTILES = {5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262, 15: 2.145, 20: 2.093}
+"""Number of processes to Student's t at 97.5 % with one degree of freedom less."""
+
+
+def speedup_interval(
+    upstream_ms: Sequence[float], flashdreams_ms: Sequence[float]
+) -> tuple[float, float] | None:
+    """Bounds of the speed-up in percent at 95 % confidence; None with too few processes.
+
+    Both sides' processes are resampled with replacement: a process launch is one sample of the
+    truth, its steps are not. The percentiles are those of the expanded interval, since the plain
+    bootstrap of five values is too narrow by a third.
+
+    Args:
+        upstream_ms: Figure of each upstream process.
+        flashdreams_ms: Figure of each FlashDreams process.
+
+    Source: T. Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 5.3.
+    """
+    if min(len(upstream_ms), len(flashdreams_ms)) < MIN_PROCESSES:
+        return None
+    random = np.random.default_rng(0)
+    upstream, flashdreams = (
+        random.choice(np.asarray(each), (_RESAMPLES, len(each))).mean(axis=1)
+        for each in (upstream_ms, flashdreams_ms)
+    )
+    tail = _expanded_tail(min(len(upstream_ms), len(flashdreams_ms)))
+    low, high = np.quantile(upstream / flashdreams, [tail, 1 - tail])
+    return 100 * (float(low) - 1), 100 * (float(high) - 1)
+
+
+def _expanded_tail(processes: int) -> float:
+    """Tail probability whose normal quantile is as wide as Student's t of so few values."""
+    t = _T_QUANTILES[max(known for known in _T_QUANTILES if known <= processes)]
+    return NormalDist().cdf(-t * math.sqrt(processes / (processes - 1)))
 
 
 def _median_of(name: str, kept: Sequence[Timed], definition: str) -> Statistic:

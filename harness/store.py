@@ -27,9 +27,10 @@ from harness.manifest import (
     read_manifest,
     write_manifest,
 )
-from harness.records import PairRow, ParityRow, PlannedCell, StepRow, TrialRow
+from harness.records import PairRow, ParityRow, PlannedCell, StepRow, TelemetryRow, TrialRow
 from harness.runfile import dump_run, load_plan, load_run
 from harness.schema import (
+    PARTED,
     SCHEMA_VERSION,
     TABLES,
     Row,
@@ -43,6 +44,9 @@ from runners.protocol.wire import sha256_file
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Parts = Mapping[type[Any], Sequence[Any]]
+"""Rows of the tables that have a file a trial, by their type."""
 
 LOGS, CAPTURES, WORK, _LOCKS = "logs", "captures", "work", ".locks"
 
@@ -147,29 +151,28 @@ class Store:
         return load_plan(self.read_run().get("plan"), self.folder / RUN_FILE)
 
     def add_trial(
-        self, work: Path, row: TrialRow, steps: Sequence[StepRow], digests: Mapping[str, str]
+        self, work: Path, row: TrialRow, parts: Parts, digests: Mapping[str, str]
     ) -> None:
         """Move a finished trial's files to their place and enter its rows.
 
         Args:
             work: Its job folder; captures lie in it as ``*.safetensors``.
             row: What it came to.
-            steps: Its AR steps.
+            parts: Its AR steps and telemetry.
             digests: Of every file, by the path it will have in the run's folder.
         """
         with self.writing():
             self._move_trial(work, row.trial_id)
-            self.enter_trial(row, steps, digests)
+            self.enter_trial(row, parts, digests)
 
-    def enter_trial(
-        self, row: TrialRow, steps: Sequence[StepRow], digests: Mapping[str, str]
-    ) -> None:
+    def enter_trial(self, row: TrialRow, parts: Parts, digests: Mapping[str, str]) -> None:
         """Enter the rows of a trial whose files are in their place, with their digests."""
         with self.writing():
             rows = [old for old in self.read_rows(TrialRow) if old.trial_id != row.trial_id]
             changed = [self._write_table(self._in_order([*rows, row]), TrialRow)]
-            if steps:
-                changed.append(self._write_table(steps, StepRow, row.trial_id))
+            for row_type, part in parts.items():
+                if part:
+                    changed.append(self._write_table(part, row_type, row.trial_id))
             self._publish(changed, digests)
 
     def add_judgement(self, pair: PairRow, parity: Sequence[ParityRow]) -> None:
@@ -247,7 +250,9 @@ class Store:
     def _settle_files(self) -> None:
         """Finish the renames that the manifest already names; drop what it does not."""
         unfinished = [
-            path for part in (".", "steps") for path in (self.folder / part).glob(f"*{BESIDE}")
+            path
+            for part in (".", *(TABLES[t] for t in PARTED))
+            for path in (self.folder / part).glob(f"*{BESIDE}")
         ]
         if unfinished:
             try:
@@ -304,6 +309,10 @@ class Frames:
     def steps(self) -> "pd.DataFrame":
         """A row per AR step and rank."""
         return self._frame(StepRow)
+
+    def telemetry(self) -> "pd.DataFrame":
+        """A row per reading of a GPU."""
+        return self._frame(TelemetryRow)
 
     def trials(self) -> "pd.DataFrame":
         """A row per process launch."""

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 from pydantic import (
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     TypeAdapter,
@@ -166,9 +167,15 @@ class SuiteCell:
     """Two sides whose distance is the noise floor."""
     limit: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
     limit_origin: str
+    variant: str = ""
+    """Tells a recipe's rows against one baseline apart; part of the cell's id."""
+    controls: list[str] = field(default_factory=list)
+    """Sides that the parity gate must refuse, or it proves nothing."""
     candidate: str = "flashdreams"
     reference: str = ""
     """The baseline's environment unless given."""
+    processes: NonNegativeInt = 0
+    """Process launches a side; 0 for the suite's."""
     scene: str = ""
     """Input size of a super-resolution cell, WIDTHxHEIGHT."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -189,6 +196,8 @@ class Suite:
     seed: int = 42
     """Seed of the noise bank."""
     weights_seed: int = 0
+    profile: bool = False
+    """Whether each side's first process runs its last AR step under a profiler."""
     threads: int = 2
     """CPU threads a side, so that both have the same."""
 

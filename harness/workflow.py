@@ -294,7 +294,7 @@ class _Sitting:
         """Run a cell's trials in order, stop at the first reason to, and store its verdict."""
         results: dict[str, TrialResult] = {}
         kept = {row.trial_id for row in self.store.read_rows(TrialRow)}
-        for trial in cell.trials:
+        for trial in judging.expected_trials(cell, results):
             if trial.trial_id in kept:
                 results[trial.trial_id] = self._read_kept(trial)
             else:
@@ -310,7 +310,7 @@ class _Sitting:
         return evidence.read_trial(folder, evidence.read_record(folder))
 
     def _run_trial(self, trial: PlannedTrial) -> TrialResult:
-        ready = inputs.prepare(trial, self.suite.weights_seed, self.built["flashdreams"])
+        ready = inputs.prepare(trial, self.built["flashdreams"])
         work = self.store.folder / WORK / trial.trial_id
         shutil.rmtree(work, ignore_errors=True)
         environment = self.built[trial.side.environment]
@@ -319,7 +319,7 @@ class _Sitting:
         if result.row.outcome != Outcome.COMPLETED or result.row.invalid:
             # What a full disk did to a trial says nothing about the trial.
             require_space(self.store.folder, result.row.reason)
-        self.store.add_trial(work, result.row, result.steps, result.digests)
+        self.store.add_trial(work, result.row, result.parts, result.digests)
         return result
 
     def _leave(self, cells: list[PlannedCell]) -> None:
@@ -348,6 +348,7 @@ def _describe(environment: BuiltEnvironment) -> dict[str, object]:
         "description": environment.declared.description,
         "packages": environment.declared.packages + environment.declared.no_deps,
         "reason_no_deps": environment.declared.reason_no_deps,
+        "installed": environment.installed,
         "digest": environment.digest,
         "code_digest": environment.code_digest,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import IntegrityFault
+from harness.plan import REPEATED
 from harness.records import Outcome, PairRow, ParityRow, Role, StepRow, TrialRow
 from harness.store import Store, open_run
 
@@ -50,10 +51,14 @@ class CellEvidence:
         return self.pair.reference if self.pair else self._first_side(Role.REFERENCE, self.baseline)
 
     def processes(self, role: Role) -> list[list[StepRow]]:
-        """AR steps of a role, in AR order, grouped by process launch."""
+        """AR steps of a role, in AR order, grouped by process launch.
+
+        A launch whose times were disturbed gives way to its repetition.
+        """
         trials: dict[str, list[StepRow]] = {}
+        repeated = {trial.trial_id.removesuffix(REPEATED) for trial in self.trials if _again(trial)}
         for step in sorted(self.steps, key=lambda step: (step.process, step.ar)):
-            if step.role == role:
+            if step.role == role and step.trial_id not in repeated:
                 trials.setdefault(step.trial_id, []).append(step)
         return list(trials.values())
 
@@ -113,6 +118,10 @@ def stored_cells(store: Store) -> list[CellEvidence]:
         store.read_rows(StepRow),
         store.read_rows(ParityRow),
     )
+
+
+def _again(trial: TrialRow) -> bool:
+    return trial.trial_id.endswith(REPEATED)
 
 
 def _read_run(store: Store) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from functools import partial
+from statistics import mean
 
 from harness import stats
 from harness.records import Phase, Role, StepRow, Verdict
@@ -11,9 +12,6 @@ from reports.evidence import CellEvidence, stored_cells
 
 COMPARED_STAGE = "diffuse"
 """From the first denoising call of an AR step to its KV update: the stage both sides have."""
-
-MIN_PROCESSES_FOR_INTERVAL = 5
-"""Process launches a side below which no interval can be given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +29,12 @@ class LatencyRow:
     upstream_ms: float | None
     flashdreams_ms: float | None
     speedup_percent: float | None
+    interval_percent: tuple[float, float] | None
+    """Bounds of the speed-up at 95 % confidence; None with too few processes."""
     withheld: str
     """Why there is no speed-up; empty where there is one."""
     upstream_each_ms: tuple[float, ...]
-    """Figure of each process launch, of which ``upstream_ms`` is the median."""
+    """Figure of each process launch, of which ``upstream_ms`` is the mean."""
     flashdreams_each_ms: tuple[float, ...]
 
     @property
@@ -56,11 +56,11 @@ def latency_of(cell: CellEvidence) -> list[LatencyRow]:
     """Every figure of a cell; times of trials that failed are in none of them."""
     sides = [cell.processes(role) for role in (Role.REFERENCE, Role.CANDIDATE)]
     if not cell.steps:
-        return [_row(cell, sides, "no AR step was timed", _from_ar2)]
+        return [_row(cell, sides, "no AR step was timed", _documented_statistic(cell))]
     if not is_streaming(cell):
         return [_row(cell, sides, "per denoising step with CFG", _per_denoising_step)]
     return [
-        _row(cell, sides, "diffuse, median from AR 2", _from_ar2),
+        _row(cell, sides, "diffuse, median from AR 2", _documented_statistic(cell)),
         _row(cell, _steady_on_both(sides), "diffuse, steady state", _steady),
     ]
 
@@ -89,8 +89,17 @@ class _Measured:
     window: str
 
 
-def _from_ar2(trial: Sequence[StepRow]) -> _Measured | None:
-    return _measured(stats.seed_statistic(_timed(trial)))
+Figure = Callable[[Sequence[StepRow]], _Measured | None]
+"""A process's figure from its AR steps; None where it has no step it could describe."""
+
+
+def _documented_statistic(cell: CellEvidence) -> Figure:
+    """The seed's statistic over the steps that the documented command runs."""
+    return partial(_from_ar2, cell.pair.documented_ar_steps if cell.pair else 0)
+
+
+def _from_ar2(documented_ar_steps: int, trial: Sequence[StepRow]) -> _Measured | None:
+    return _measured(stats.seed_statistic(_timed(trial), documented_ar_steps))
 
 
 def _steady(trial: Sequence[StepRow]) -> _Measured | None:
@@ -98,7 +107,7 @@ def _steady(trial: Sequence[StepRow]) -> _Measured | None:
 
 
 def _per_denoising_step(trial: Sequence[StepRow]) -> _Measured | None:
-    denoise_ms = trial[0].denoise_ms
+    denoise_ms = () if trial[0].phase == Phase.PROFILED else trial[0].denoise_ms
     value = stats.denoising_step_ms(denoise_ms)
     window = f"denoising steps 1–{len(denoise_ms) - 1}"
     return None if value is None else _Measured(ms=value, window=window)
@@ -119,23 +128,21 @@ def _timed(trial: Sequence[StepRow]) -> list[stats.Timed]:
     ]
 
 
-Figure = Callable[[Sequence[StepRow]], _Measured | None]
-"""A process's figure from its AR steps; None where it has no step it could describe."""
-
-
 def _row(
     cell: CellEvidence, sides: Sequence[list[list[StepRow]]], name: str, figure: Figure
 ) -> LatencyRow:
-    """One figure of both sides: the median over processes of each process's own figure."""
+    """One figure of both sides: the mean over processes of each process's own figure."""
     upstream, flashdreams = (
         [value for trial in trials if (value := figure(trial)) is not None] for trials in sides
     )
     windows = sorted({measured.window for measured in (*upstream, *flashdreams)})
-    upstream_ms, flashdreams_ms = _median(upstream), _median(flashdreams)
+    upstream_ms, flashdreams_ms = _mean(upstream), _mean(flashdreams)
     withheld = _withheld(cell, windows, upstream_ms, flashdreams_ms)
-    speedup = None
+    each = [tuple(measured.ms for measured in side) for side in (upstream, flashdreams)]
+    speedup, interval = None, None
     if not withheld and upstream_ms is not None and flashdreams_ms is not None:
         speedup = stats.speedup_percent(upstream_ms, flashdreams_ms)
+        interval = stats.speedup_interval(*each)
     return LatencyRow(
         cell_id=cell.cell_id,
         recipe=cell.recipe,
@@ -146,14 +153,15 @@ def _row(
         upstream_ms=upstream_ms,
         flashdreams_ms=flashdreams_ms,
         speedup_percent=speedup,
+        interval_percent=interval,
         withheld=withheld,
-        upstream_each_ms=tuple(measured.ms for measured in upstream),
-        flashdreams_each_ms=tuple(measured.ms for measured in flashdreams),
+        upstream_each_ms=each[0],
+        flashdreams_each_ms=each[1],
     )
 
 
-def _median(processes: Sequence[_Measured]) -> float | None:
-    return median(measured.ms for measured in processes) if processes else None
+def _mean(processes: Sequence[_Measured]) -> float | None:
+    return mean(measured.ms for measured in processes) if processes else None
 
 
 def _withheld(

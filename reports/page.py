@@ -3,10 +3,11 @@
 import shlex
 from dataclasses import dataclass
 
+from harness.stats import MIN_PROCESSES
 from reports.charts import distance_chart, latency_charts, stage_chart, step_chart
 from reports.distance import DistanceTable, distance_table
 from reports.evidence import CellEvidence, Evidence
-from reports.latency import MIN_PROCESSES_FOR_INTERVAL, LatencyRow, latency_of
+from reports.latency import LatencyRow, latency_of
 from reports.provenance import (
     EnvironmentLine,
     Fact,
@@ -124,7 +125,10 @@ def _interval_note(rows: list[LatencyRow]) -> str:
         return ""
     few = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     noun = "process" if counts == [1] else "processes"
-    if counts[0] < MIN_PROCESSES_FOR_INTERVAL:
-        least = f"it takes at least {MIN_PROCESSES_FOR_INTERVAL} a side"
-        return f"With {few} {noun} a side there is no interval yet: {least}."
-    return f"The figures rest on {few} {noun} a side; no interval is given yet."
+    if counts[-1] < MIN_PROCESSES:
+        least = f"it takes at least {MIN_PROCESSES} a side"
+        return f"With {few} {noun} a side there is no interval: {least}."
+    return (
+        f"The figures rest on {few} {noun} a side. The interval holds at 95 % confidence: "
+        "processes were resampled, never steps, since the steps of one process are not independent."
+    )

@@ -11,6 +11,7 @@ Source: flashdreams 0.1.0, ``infra/diffusion/scheduler/fm.py`` and ``fm_unipc.py
 ``recipes/cosmos/transformer/impl/modules.py``, ``Timesteps``.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -24,9 +25,11 @@ from flashdreams.recipes.cosmos.transformer import (
     CosmosTransformerConfig,
 )
 from flashdreams.recipes.cosmos.transformer.impl.modules import Timesteps
-from flashdreams.recipes.wan.transformer.wan21 import Wan21Transformer
+from flashdreams.recipes.wan.transformer.wan21 import Wan21Transformer, Wan21TransformerConfig
 from flashdreams.recipes.wan.transformer.wan22 import Wan22Transformer
 from torch import Tensor, nn
+
+from runners.loading import no_random_weights
 
 
 class ExactFlowMatchScheduler(FlowMatchScheduler):
@@ -71,6 +74,11 @@ class _Float32Timesteps:
 
 class ExactWan21Transformer(_Float32Timesteps, Wan21Transformer):
     """Wan 2.1 with unrounded timesteps, per token too: those take the timestep's dtype."""
+
+    def __init__(self, config: Wan21TransformerConfig) -> None:
+        """Build the library's transformer; with a checkpoint, without random weights first."""
+        with no_random_weights() if config.checkpoint_path else nullcontext():
+            super().__init__(config)
 
 
 class ExactWan22Transformer(_Float32Timesteps, Wan22Transformer):

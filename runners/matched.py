@@ -161,7 +161,7 @@ def settings_in_force(
         slug=pipeline.config.name,
         size=job.size,
         num_parameters=sum(p.numel() for p in transformer.network.parameters()),
-        weights_sha256=wire.sha256_file(Path(transformer.config.checkpoint_path)),
+        weights_sha256=wire.sha256_once(Path(transformer.config.checkpoint_path)),
         noise_sha256=wire.sha256_file(Path(job.noise.path)),
         text_sha256=wire.sha256_file(Path(job.text.path)),
         seed=model.config.seed,
@@ -204,6 +204,7 @@ def _record_stages(recorder: Recorder, scheduler: Scheduler) -> None:
 
     class RecordingProfiler(library_profiler):
         def __init__(self) -> None:
+            recorder.prepare()  # what a profiler takes to start is in nobody's stage
             super().__init__()
             recorder.begin(self.start if is_ours else None)
 

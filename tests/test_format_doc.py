@@ -53,7 +53,7 @@ def test_record_is_documented(record):
 def test_table_is_documented(row_type):
     """Every column stands there with type and unit, in order."""
     columns = re.findall(
-        r"`(\w+)` ([^\s`]+?),?(?:\s\[(\w+)\])?(?=,?\s)", section(schema.TABLES[row_type])
+        r"`(\w+)` ([^\s`]+?),?(?:\s\[([^\]]+)\])?(?=,?\s)", section(schema.TABLES[row_type])
     )
 
     assert columns == [

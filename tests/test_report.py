@@ -66,6 +66,7 @@ def pair_row(**changes) -> PairRow:
         candidate="flashdreams",
         reference="official",
         floor="official against official{dtype=float16}",
+        documented_ar_steps=7,
         limit=2.0,
         limit_origin="twice the bfloat16 error",
         verdict=Verdict.PASS,
@@ -88,7 +89,13 @@ def trial_row(role: Role, side: str, process: int = 0, **changes) -> TrialRow:
         reason="",
         invalid="",
         exit_status=0,
+        marks="",
         wall_s=61.5,
+        first_step_s=15.2,
+        sm_mhz=1980.0,
+        power_w=640.0,
+        temperature_c=61.0,
+        energy_j=9000.0,
         ar_steps=4,
         environment_digest="e1" * 32,
         code_digest="5b" * 32,
@@ -118,6 +125,9 @@ def step_row(trial: TrialRow, ar: int, diffuse_ms: float) -> StepRow:
         process=trial.process,
         phase=Phase.FILLING if ar < 2 else Phase.STEADY,
         denoise_ms=(diffuse_ms / 2, diffuse_ms / 2),
+        clock_total_ms=diffuse_ms,
+        wall_ms=diffuse_ms + 0.3,
+        kernels="",
     )
 
 
@@ -190,7 +200,7 @@ def test_passing_run_answers_first_and_shows_the_seed_row(tmp_path):
     assert f"{RECIPE} makes the same output as its baseline, within 2x the noise floor." in text
     assert "432 344 +26% Official runner diffuse, median from AR 2 AR 2–3 1 / 1" in text
     assert "Speedup = (upstream − FlashDreams) ÷ FlashDreams" in text
-    assert "1 process a side there is no interval yet" in text
+    assert "1 process a side there is no interval" in text
     assert "1.20e-02 1.00e-02 1.20x 2.00x" in text
     assert "fdbench run --suite per-step --gpu h100" in text
     assert f"| {RECIPE} | H100 | 432 | 344 | +26% | Official runner |" in markdown

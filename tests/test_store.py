@@ -25,6 +25,7 @@ PAIR = PairRow(
     candidate="flashdreams",
     reference="fastvideo",
     floor="flashdreams against flashdreams{dtype=float32}",
+    documented_ar_steps=7,
     limit=2.0,
     limit_origin="a test",
     verdict="pass",
@@ -43,12 +44,21 @@ _TRIAL = {"trial_id", "cell_id", "role", "side", "process"}
 COLUMNS = {
     "steps": _TRIAL
     | {"ar", "rank", "stages_ms", "total_wo_finalize_ms", "total_ms", "memory_peak_gib"}
-    | {"byte_start", "byte_end", "phase", "denoise_ms"},
+    | {"byte_start", "byte_end", "phase", "denoise_ms", "clock_total_ms", "wall_ms", "kernels"},
     "trials": _TRIAL
     | {"outcome", "reason", "invalid", "exit_status", "wall_s", "ar_steps", "log_sha256"}
+    | {"marks", "first_step_s", "sm_mhz", "power_w", "temperature_c", "energy_j"}
     | {"environment_digest", "code_digest", "settings", "facts"},
     "pairs": {"cell_id", "recipe", "device", "baseline", "candidate", "reference", "floor"}
-    | {"limit", "limit_origin", "verdict", "exit_code", "reason", "settings_differences"},
+    | {
+        "documented_ar_steps",
+        "limit",
+        "limit_origin",
+        "verdict",
+        "exit_code",
+        "reason",
+        "settings_differences",
+    },
     "parity": {"cell_id", "comparison", "candidate_trial", "reference_trial", "ar"}
     | {"relative_l2", "max_abs", "cosine", "reference_std", "candidate_std"},
 }
@@ -101,7 +111,7 @@ def add_trial(run, *more):
         )
         for path in files
     }
-    run.add_trial(work, samples.trial_row(trial_id="t"), [samples.step_row()], digests)
+    run.add_trial(work, samples.trial_row(trial_id="t"), {StepRow: [samples.step_row()]}, digests)
 
 
 def job_folder(run):
@@ -173,7 +183,7 @@ def test_schema_is_the_record(row_type):
     schema = store.schema_of(row_type)
 
     assert schema.names == [item.name for item in fields(row_type)]
-    assert schema.metadata == {b"fdbench_schema": b"1"}
+    assert schema.metadata == {b"fdbench_schema": b"2"}
     assert all(b"unit" in schema.field(name).metadata for name in schema.names)
 
 
@@ -200,7 +210,7 @@ def test_columns_carry_their_unit(run, column, unit):
 
 def test_columns_are_frozen():
     """Renaming, adding or removing a column is a visible edit, with SCHEMA_VERSION beside it."""
-    assert store.SCHEMA_VERSION == 1
+    assert store.SCHEMA_VERSION == 2
     assert {name: set(store.schema_of(t).names) for t, name in NAMES.items()} == COLUMNS
 
 
@@ -244,7 +254,7 @@ def test_table_of_another_schema_is_refused(run, schema):
     """Rows of another version are not guessed at."""
     pq.write_table(schema.empty_table(), run.folder / "parity.parquet")
 
-    with pytest.raises(IntegrityFault, match=r"parity\.parquet.*schema 1"):
+    with pytest.raises(IntegrityFault, match=r"parity\.parquet.*schema 2"):
         run.read_rows(ParityRow)
 
 
@@ -274,7 +284,7 @@ def test_run_file_is_read_back(filled):
     """What was asked for comes back, with the schema version."""
     run = store.open_run(filled.folder).read_run()
 
-    assert run == {"suite": "smoke", "cells": [samples.CELL], "schema": 1}
+    assert run == {"suite": "smoke", "cells": [samples.CELL], "schema": 2}
 
 
 def test_manifest_covers_every_file(filled):
@@ -395,16 +405,16 @@ def test_failed_write_keeps_what_was_there(run):
 def test_manifest_of_another_version_is_refused(filled):
     """A file of another version is refused by name, with both versions."""
     path = filled.folder / store.MANIFEST_FILE
-    path.write_text(path.read_text().replace('{"schema": 1}', '{"schema": 7}'))
+    path.write_text(path.read_text().replace('{"schema": 2}', '{"schema": 7}'))
 
-    with pytest.raises(IntegrityFault, match=r"MANIFEST\.jsonl is of schema 7.* reads schema 1"):
+    with pytest.raises(IntegrityFault, match=r"MANIFEST\.jsonl is of schema 7.* reads schema 2"):
         filled.verify()
 
 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"schema": 1', '"schema": 3', "of schema 3; this fdbench reads schema 1"),
+        ('"schema": 2', '"schema": 3', "of schema 3; this fdbench reads schema 2"),
         ('"smoke"', '"smoky"', "was altered"),
     ],
 )

@@ -28,10 +28,18 @@ step_events = st.builds(
     ar=st.integers(),
     stages_ms=st.dictionaries(words, numbers, max_size=5),
     denoise_ms=st.lists(numbers, max_size=5).map(tuple),
+    wall_ms=numbers,
+    kernels_ms=st.dictionaries(words, numbers, max_size=3),
     captures=st.lists(captures, max_size=2).map(tuple),
 )
 EVENT = wire.StepEvent(
-    nonce=samples.NONCE, ar=0, stages_ms={"diffuse": 343.706}, denoise_ms=(171.0,), captures=()
+    nonce=samples.NONCE,
+    ar=0,
+    stages_ms={"diffuse": 343.706},
+    denoise_ms=(171.0,),
+    wall_ms=344.1,
+    kernels_ms={},
+    captures=(),
 )
 END = wire.EndEvent(nonce=samples.NONCE, ar_steps=1, noise_draws=2, facts={"torch": "2.13.0"})
 
@@ -210,8 +218,8 @@ def test_fields_of_events_are_frozen():
     """Renaming an event or one of its fields is a visible edit, with PROTOCOL_VERSION beside it."""
     names = {kind: {f.name for f in dataclasses.fields(t)} for kind, t in wire.EVENT_TYPES.items()}
 
-    assert wire.PROTOCOL_VERSION == 1
+    assert wire.PROTOCOL_VERSION == 2
     assert names == {
-        "step": {"nonce", "ar", "stages_ms", "denoise_ms", "captures"},
+        "step": {"nonce", "ar", "stages_ms", "denoise_ms", "wall_ms", "kernels_ms", "captures"},
         "end": {"nonce", "ar_steps", "noise_draws", "facts"},
     }

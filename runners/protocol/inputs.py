@@ -15,16 +15,20 @@ class InputMismatchError(RuntimeError):
     """A shared input is not the bytes or the shape that the job promises."""
 
 
-def load_artifact(artifact: wire.Artifact) -> dict[str, Tensor]:
+def load_artifact(artifact: wire.Artifact, device: str = "cpu") -> dict[str, Tensor]:
     """Load a safetensors file after hashing it.
+
+    Args:
+        artifact: The file and its digest.
+        device: Where the tensors go, straight from the file.
 
     Raises:
         InputMismatchError: The bytes are not those of the job.
     """
-    found = wire.sha256_file(Path(artifact.path))
+    found = wire.sha256_once(Path(artifact.path))
     if found != artifact.sha256:
         raise InputMismatchError(f"{artifact.path}: sha256 {found}, the job says {artifact.sha256}")
-    return load_file(artifact.path)
+    return load_file(artifact.path, device)
 
 
 class NoiseBank:

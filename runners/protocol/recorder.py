@@ -1,6 +1,7 @@
 """The one recorder: stage marks, the step line, events and captures of a trial."""
 
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -10,6 +11,11 @@ from runners.protocol import wire
 from runners.protocol.clock import Clock, Mark
 
 _GIB = 1024**3
+_PROFILED = {
+    "cpu": torch.profiler.ProfilerActivity.CPU,
+    "cuda": torch.profiler.ProfilerActivity.CUDA,
+}
+"""What a profiled step records: operators on a CPU, kernels on a GPU."""
 
 
 class Recorder:
@@ -28,14 +34,27 @@ class Recorder:
         self._start: Mark = None
         self._marks: dict[str, Mark] = {}
         self._denoise: list[Mark] = []
+        self._wall_s = 0.0
+        self._profiler: torch.profiler.profile | None = None
 
     def settings(self, settings: wire.Settings) -> None:
         """Write what is in force; once, before the first AR step."""
         wire.write_json(self._folder / wire.SETTINGS_FILE, settings)
 
+    def prepare(self) -> None:
+        """Start the profiler if the next AR step is to be profiled; before anything marks it.
+
+        ``begin`` does so itself; this is for a side whose own clock starts before ``begin``.
+        """
+        if self._profiler is None and self._ar_steps in self.job.profile_steps:
+            self._profiler = torch.profiler.profile(activities=[_PROFILED[self.job.device]])
+            self._profiler.start()
+
     def begin(self, at: Mark | None = None) -> None:
         """Mark the start of an AR step, now or at a mark that was taken already."""
+        self.prepare()
         self._marks, self._denoise = {}, []
+        self._wall_s = time.perf_counter()
         self._start = self._clock.mark() if at is None else at
 
     def denoise(self) -> None:
@@ -55,6 +74,7 @@ class Recorder:
             print_line: Print FlashDreams' step line, for a side that has none of its own.
         """
         self._clock.synchronize()
+        wall_ms = (time.perf_counter() - self._wall_s) * 1e3
         stages_ms, previous = {}, self._start
         for stage, mark in self._marks.items():
             stages_ms[stage], previous = self._clock.elapsed_ms(previous, mark), mark
@@ -67,6 +87,8 @@ class Recorder:
             ar=ar,
             stages_ms=stages_ms,
             denoise_ms=tuple(map(self._clock.elapsed_ms, self._denoise, ends)),
+            wall_ms=wall_ms,
+            kernels_ms=self._kernels_ms(),
             captures=(self._capture(ar, latents),) if ar in self.job.capture_steps else (),
         )
         self._write(event)
@@ -83,6 +105,16 @@ class Recorder:
             )
         )
         self._events.close()
+
+    def _kernels_ms(self) -> dict[str, float]:
+        """Stop the profiler, if one runs; milliseconds by kernel."""
+        if self._profiler is None:
+            return {}
+        self._profiler.stop()
+        found, self._profiler = self._profiler.key_averages(), None
+        clock = f"self_{self.job.device}_time_total".replace("cuda", "device")
+        times_us = {one.key: getattr(one, clock) for one in found}
+        return {name: time_us / 1e3 for name, time_us in times_us.items() if time_us > 0}
 
     def _write(self, event: wire.StepEvent | wire.EndEvent) -> None:
         self._events.write(wire.event_line(event))

@@ -4,16 +4,18 @@ Standard library only and Python 3.10, because upstream environments decide thei
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import sys
+import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised whenever a job, settings or event field changes meaning."""
 
 JOB_FILE, SETTINGS_FILE, EVENTS_FILE = "job.json", "settings.json", "events.jsonl"
@@ -70,6 +72,8 @@ class Job:
     weights: Artifact
     noise: Artifact
     text: Artifact
+    weights_seed: int
+    """Seed of the synthetic weights."""
     seed: int
     """Seed of the noise bank."""
     ar_steps: int
@@ -108,6 +112,10 @@ class Job:
     """Intra-op threads on a CPU; 0 leaves PyTorch's default."""
     capture_steps: tuple[int, ...]
     """AR steps whose latents are written for the parity check."""
+    profile_steps: tuple[int, ...]
+    """AR steps run under a profiler, for the kernels that ran; no figure rests on their times."""
+    telemetry: bool
+    """Whether the harness samples the GPU while the trial runs."""
     gpus: int = 1
     """GPUs of the trial, one rank each."""
 
@@ -188,6 +196,10 @@ class StepEvent:
     """Stage name to milliseconds, in the order the stages ran."""
     denoise_ms: tuple[float, ...]
     """Per denoising step: from its first network call to the next step's, or to the KV update."""
+    wall_ms: float
+    """Of the whole AR step on the host's clock, the wait for the device included."""
+    kernels_ms: dict[str, float]
+    """GPU kernel to its time in this step; empty where the step was not profiled."""
     captures: tuple[Capture, ...]
 
 
@@ -214,6 +226,20 @@ def sha256_file(path: Path | str) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_once(path: Path | str) -> str:
+    """Hex digest of a file that is read several times: hashed anew only when it was changed.
+
+    Weights have gigabytes, and a process that loads and reports them needs one pass, not three.
+    """
+    at = Path(path).resolve().stat()
+    return _sha256_of(str(path), at.st_ino, at.st_size, at.st_mtime_ns)
+
+
+@functools.cache
+def _sha256_of(path: str, _inode: int, _size: int, _mtime_ns: int) -> str:
+    return sha256_file(path)
 
 
 def to_json(record: Any) -> str:
@@ -291,6 +317,8 @@ def _convert(wanted: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(wanted):
         return _convert_record(typing.cast("type", wanted), value, where)
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is types.UnionType:  # a type, or None
+        wanted = type(None) if value is None else arguments[0]
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):

@@ -67,6 +67,8 @@ def step(job, ar, offset):
             "ar": ar,
             "stages_ms": STAGES_MS,
             "denoise_ms": [50.0] * job["denoising_steps"],
+            "wall_ms": total,
+            "kernels_ms": {},
             "captures": [capture(job, ar, offset)],
         }
     }

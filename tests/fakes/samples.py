@@ -32,6 +32,7 @@ def job(**changes):
         weights=Artifact(path="/cache/weights", sha256="aa" * 32),
         noise=Artifact(path="/cache/noise", sha256="bb" * 32),
         text=Artifact(path="/cache/text", sha256="cc" * 32),
+        weights_seed=0,
         seed=42,
         ar_steps=3,
         solver="self_forcing",
@@ -55,6 +56,8 @@ def job(**changes):
         device="cpu",
         threads=2,
         capture_steps=(0, 1, 2),
+        profile_steps=(),
+        telemetry=False,
     )
     return replace(made, **changes)
 
@@ -98,6 +101,8 @@ def cell():
         candidate=CANDIDATE,
         reference=REFERENCE,
         floor=(CANDIDATE, FLOOR),
+        controls=(),
+        documented_ar_steps=3,
         limit=2.0,
         limit_origin="a test",
         expected_differences=(),
@@ -124,7 +129,13 @@ def trial_row(planned=None, **changes):
         reason="",
         invalid="",
         exit_status=0,
+        marks="",
         wall_s=12.5,
+        first_step_s=4.0,
+        sm_mhz=None,
+        power_w=None,
+        temperature_c=None,
+        energy_j=None,
         ar_steps=planned.job.ar_steps,
         environment_digest="e" * 64,
         code_digest="c" * 64,
@@ -153,6 +164,9 @@ def step_row(**changes):
         process=0,
         phase="filling",
         denoise_ms=(171.0, 172.5),
+        clock_total_ms=417.95,
+        wall_ms=418.1,
+        kernels="",
     )
     return replace(made, **changes)
 

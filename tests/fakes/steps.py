@@ -65,6 +65,8 @@ class Side:
                     ar=ar,
                     stages_ms=STAGES_MS,
                     denoise_ms=(171.0,) * self.job.denoising_steps,
+                    wall_ms=sum(STAGES_MS.values()),
+                    kernels_ms={},
                     captures=(),
                 )
             )

@@ -28,7 +28,7 @@ limit = 2.0
 limit_origin = "a test"
 """
 OFFSETS = {"flashdreams": 0.0, "left": 0.001, "right": 0.0015}
-TIMES = {"wall_s"}
+TIMES = {"wall_s", "first_step_s"}
 """Columns in which two runs of the same differ."""
 
 

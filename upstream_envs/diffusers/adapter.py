@@ -126,7 +126,7 @@ class DiffusersSide:
             slug=job.slug,
             size=job.size,
             num_parameters=sum(p.numel() for p in self.transformer.parameters()),
-            weights_sha256=wire.sha256_file(job.weights.path),
+            weights_sha256=wire.sha256_once(job.weights.path),
             noise_sha256=wire.sha256_file(job.noise.path),
             text_sha256=wire.sha256_file(job.text.path),
             seed=job.seed,

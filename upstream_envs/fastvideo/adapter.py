@@ -328,7 +328,7 @@ class FastVideoSide:
         return wire.Settings(
             slug=job.slug,
             size=job.size,
-            weights_sha256=wire.sha256_file(Path(job.weights.path)),
+            weights_sha256=wire.sha256_once(Path(job.weights.path)),
             noise_sha256=wire.sha256_file(Path(job.noise.path)),
             text_sha256=wire.sha256_file(Path(job.text.path)),
             seed=job.seed,

@@ -1,0 +1,177 @@
+"""NVML beside a trial: clocks, power, temperature, what slowed the GPU, and who else used it."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import pynvml
+
+from harness.errors import EnvironmentFault, IntegrityFault
+from harness.records import TelemetryRow
+
+TELEMETRY_FILE = "telemetry.jsonl"
+"""Raw samples, in the job folder."""
+PERIOD_S = 0.2
+BUSY_PERCENT = 50
+"""Utilisation from which a sample counts as taken under load."""
+SLOWED = {
+    pynvml.nvmlClocksThrottleReasonHwSlowdown: "hardware slowdown",
+    pynvml.nvmlClocksThrottleReasonHwThermalSlowdown: "hardware thermal slowdown",
+    pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown: "power brake",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "software thermal slowdown",
+}
+"""NVML's reasons that make a trial's times void. The power cap is none: it is how the GPU works
+under full load, and shows in the clock that is recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a trial's samples say; None where there are none under load."""
+
+    sm_mhz: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    energy_j: float | None = None
+    marks: str = ""
+    """What disturbed the trial's times; empty if nothing did."""
+
+
+@contextmanager
+def watching(folder: Path, gpus: int) -> Iterator[None]:
+    """Sample the trial's GPUs into the job folder while the block runs."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_sample_until, args=(stop, folder / TELEMETRY_FILE, gpus))
+    pynvml.nvmlInit()
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        pynvml.nvmlShutdown()
+
+
+def require_idle(gpus: int) -> None:
+    """Refuse a GPU that a process of somebody else uses.
+
+    Raises:
+        EnvironmentFault: One of the trial's GPUs is in use.
+    """
+    pynvml.nvmlInit()
+    try:
+        for index, handle in _handles(gpus):
+            others = _foreign(handle)
+            if others:
+                used_gib = pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**30
+                raise EnvironmentFault(
+                    f"GPU {index} is in use by process {', '.join(map(str, others))} "
+                    f"({used_gib:.1f} GiB): times measured beside it would be void\n"
+                    "Stop it, or pick another GPU: CUDA_VISIBLE_DEVICES=INDEX fdbench run ..."
+                )
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def read_samples(path: Path, trial_id: str, cell_id: str) -> list[TelemetryRow]:
+    """Samples of a finished trial; an unfinished last line is left out.
+
+    Raises:
+        IntegrityFault: A line is no sample.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text("utf-8").split("\n")[:-1]
+    try:
+        return [
+            TelemetryRow(**json.loads(line), trial_id=trial_id, cell_id=cell_id) for line in lines
+        ]
+    except (TypeError, ValueError) as error:
+        raise IntegrityFault(f"{path.name} holds a line that is no sample: {error}") from error
+
+
+def summarize(samples: Sequence[TelemetryRow], first_step_s: float | None) -> Summary:
+    """Medians under load after the first AR step, and what disturbed the trial."""
+    started_s = first_step_s or 0.0
+    loaded = [s for s in samples if s.busy_percent >= BUSY_PERCENT and s.at_s >= started_s]
+    marks = [
+        f"{text} in {sum(bool(s.reasons & bit) for s in loaded)} of {len(loaded)} samples"
+        for bit, text in SLOWED.items()
+        if any(s.reasons & bit for s in loaded)
+    ]
+    foreign = sorted({sample.foreign for sample in samples if sample.foreign})
+    if foreign:
+        marks.append(f"process {' and '.join(foreign)} used the GPU meanwhile")
+    if not loaded:
+        return Summary(marks="; ".join(marks))
+    return Summary(
+        sm_mhz=median(sample.sm_mhz for sample in loaded),
+        power_w=median(sample.power_w for sample in loaded),
+        temperature_c=median(sample.temperature_c for sample in loaded),
+        energy_j=_energy_j(samples),
+        marks="; ".join(marks),
+    )
+
+
+def _energy_j(samples: Sequence[TelemetryRow]) -> float:
+    """Energy between the first and the last sample of each GPU, summed."""
+    by_gpu: dict[str, list[float]] = {}
+    for sample in samples:
+        by_gpu.setdefault(sample.gpu, []).append(sample.energy_j)
+    return sum(max(values) - min(values) for values in by_gpu.values())
+
+
+def _sample_until(stop: threading.Event, path: Path, gpus: int) -> None:
+    handles, started = _handles(gpus), time.monotonic()
+    with path.open("w", encoding="utf-8") as file:
+        while not stop.wait(PERIOD_S):
+            for _, handle in handles:
+                file.write(json.dumps(_read(handle, time.monotonic() - started)) + "\n")
+            file.flush()
+
+
+def _read(handle: Any, at_s: float) -> dict[str, Any]:
+    """One sample: the fields of :class:`TelemetryRow` that the GPU knows."""
+    return {
+        "at_s": round(at_s, 3),
+        "gpu": pynvml.nvmlDeviceGetUUID(handle),
+        "sm_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
+        "memory_mhz": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM),
+        "power_w": pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3,
+        "temperature_c": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+        "busy_percent": pynvml.nvmlDeviceGetUtilizationRates(handle).gpu,
+        "reasons": pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle),
+        "energy_j": pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,
+        "foreign": ", ".join(map(str, _foreign(handle))),
+    }
+
+
+def _foreign(handle: Any) -> tuple[int, ...]:
+    """Compute processes on a GPU that this one did not start."""
+    own = {child.pid for child in psutil.Process().children(recursive=True)} | {os.getpid()}
+    found = {one.pid for one in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)}
+    # A process that has just ended may be listed for a moment longer.
+    return tuple(sorted(pid for pid in found - own if psutil.pid_exists(pid)))
+
+
+def _handles(gpus: int) -> list[tuple[int, Any]]:
+    """Index and NVML handle of the GPUs that a trial sees."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    words = visible.split(",") if visible else [str(index) for index in range(gpus)]
+    found = []
+    for index, word in enumerate(words[:gpus]):
+        by_uuid = not word.isdecimal()
+        handle = (
+            pynvml.nvmlDeviceGetHandleByUUID(word)
+            if by_uuid
+            else pynvml.nvmlDeviceGetHandleByIndex(int(word))
+        )
+        found.append((index if by_uuid else int(word), handle))
+    return found
