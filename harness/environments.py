@@ -18,7 +18,9 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import ConfigDict
 
+from harness import sources
 from harness.errors import EnvironmentFault
+from harness.sources import Source
 from harness.suites import load_toml, pick
 from runners.protocol.wire import sha256_file
 
@@ -49,6 +51,8 @@ class Environment:
     """Environment variables of the process."""
     reason_no_deps: str = ""
     """Why declared dependencies are left out; kept with every trial."""
+    source: Source | None = None
+    """Upstream code that is no package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,8 @@ class BuiltEnvironment:
     """Of adapter and protocol as staged."""
     code: Path
     """Folder with the staged ``runners`` package and the adapter."""
+    source: Path | None = None
+    """Folder with the staged upstream code, where the environment declares one."""
 
     def command(self, slug: str, job: Path, gpus: int = 1) -> list[str]:
         """The process to launch for one job; one rank a GPU where there are several."""
@@ -74,7 +80,11 @@ class BuiltEnvironment:
 
     def variables(self) -> dict[str, str]:
         """Environment variables for the process, the staged code among them."""
-        return {**self.declared.variables, "PYTHONPATH": str(self.code)}
+        variables = {**self.declared.variables, "PYTHONPATH": str(self.code)}
+        if self.source:
+            # Staged code and source stay as they were verified.
+            variables |= {"FDBENCH_SOURCE": str(self.source), "PYTHONDONTWRITEBYTECODE": "1"}
+        return variables
 
 
 def command_words(declared: Environment, gpus: int) -> list[str]:
@@ -134,6 +144,8 @@ def build(
             _install(name, declared, target)
             _write_marker(target, name, digest)
     code_digest, code = _stage_code(folder / name)
+    pinned = declared.source
+    source = sources.stage(name, pinned, _sources_dir(), report) if pinned else None
     return BuiltEnvironment(
         name=name,
         declared=declared,
@@ -141,7 +153,12 @@ def build(
         folder=target,
         code_digest=code_digest,
         code=code,
+        source=source,
     )
+
+
+def _sources_dir() -> Path:
+    return cache_dir() / "sources"
 
 
 def folder_of(name: str, declared: Environment) -> Path:
@@ -165,14 +182,18 @@ def installed(name: str) -> list[tuple[str, Path, int]]:
 
 
 def remove(name: str) -> list[Path]:
-    """Delete every built environment of that name, half-made ones too."""
+    """Delete every built environment of that name, half-made ones too, and its source."""
     folders = [
         path for path in (cache_dir() / "envs").glob(f"{name}-{_DIGEST_GLOB}") if path.is_dir()
     ]
+    staged = [path for path in _sources_dir().glob(f"{name}-{_DIGEST_GLOB}") if path.is_dir()]
     for folder in folders:
         shutil.rmtree(folder)
+    for folder in staged:
+        sources.discard(folder)
+    for folder in (*folders, *staged):
         Path(f"{folder}.lock").unlink(missing_ok=True)
-    return folders
+    return [*folders, *staged]
 
 
 def _digest(declared: Environment) -> str:
