@@ -84,6 +84,8 @@ class BuiltEnvironment:
         if self.source:
             # Staged code and source stay as they were verified.
             variables |= {"FDBENCH_SOURCE": str(self.source), "PYTHONDONTWRITEBYTECODE": "1"}
+        if self.declared.source:
+            variables |= {"FDBENCH_SOURCE_COMMIT": self.declared.source.commit}
         return variables
 
 
@@ -265,3 +267,5 @@ def _code_files(environment_dir: Path) -> Iterator[tuple[str, Path]]:
         yield str(path.relative_to(PROJECT_DIR)), path
     if (environment_dir / "adapter.py").exists():
         yield "adapter.py", environment_dir / "adapter.py"
+        for path in environment_dir.parent.glob("*.py"):  # what adapters share
+            yield f"{environment_dir.parent.name}/{path.name}", path

@@ -61,7 +61,7 @@ def stage(name: str, source: Source, cache: Path, report: Callable[[str], None])
     with FileLock(f"{target}.lock"), tempfile.TemporaryDirectory(dir=cache) as scratch:
         # A folder that was named is verified even where its content is staged already.
         given = _given_folder(name)
-        is_staged = target.is_dir() and tree_digest(target, _walk(target)) == source.tree_sha256
+        is_staged = _is_staged(target, source)
         if given is None and is_staged:
             return target
         if given is None:
@@ -93,6 +93,13 @@ def discard(folder: Path) -> None:
         for below in (folder, *folder.rglob("*/")):
             below.chmod(below.stat().st_mode | stat.S_IWUSR)
         shutil.rmtree(folder)
+
+
+def _is_staged(target: Path, source: Source) -> bool:
+    """Whether a staged source is whole and untouched; Python would prefer planted bytecode."""
+    if not target.is_dir() or any(target.rglob(_LATER_CACHES[0])):
+        return False
+    return tree_digest(target, _walk(target)) == source.tree_sha256
 
 
 def _require_pinned(name: str, source: Source) -> None:
