@@ -18,8 +18,9 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import ConfigDict
 
-from harness import host_packages
+from harness import host_packages, sources
 from harness.errors import EnvironmentFault
+from harness.sources import Source
 from harness.suites import load_toml, pick
 from runners.protocol.wire import sha256_file
 
@@ -50,6 +51,8 @@ class Environment:
     """Environment variables of the process."""
     reason_no_deps: str = ""
     """Why declared dependencies are left out; kept with every trial."""
+    source: Source | None = None
+    """Upstream code that is no package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,8 @@ class BuiltEnvironment:
     """Folder with the staged ``runners`` package and the adapter."""
     installed: tuple[str, ...] = ()
     """Name and version of every package it sees, as ``pip freeze`` prints them."""
+    source: Path | None = None
+    """Folder with the staged upstream code, where the environment declares one."""
 
     def command(self, slug: str, job: Path, gpus: int = 1) -> list[str]:
         """The process to launch for one job; one rank a GPU where there are several."""
@@ -77,7 +82,13 @@ class BuiltEnvironment:
 
     def variables(self) -> dict[str, str]:
         """Environment variables for the process, the staged code among them."""
-        return {**self.declared.variables, "PYTHONPATH": str(self.code)}
+        variables = {**self.declared.variables, "PYTHONPATH": str(self.code)}
+        if self.source:
+            # Staged code and source stay as they were verified.
+            variables |= {"FDBENCH_SOURCE": str(self.source), "PYTHONDONTWRITEBYTECODE": "1"}
+        if self.declared.source:
+            variables |= {"FDBENCH_SOURCE_COMMIT": self.declared.source.commit}
+        return variables
 
 
 def command_words(declared: Environment, gpus: int) -> list[str]:
@@ -137,6 +148,8 @@ def build(
             _install(name, declared, target)
             _write_marker(target, name, digest)
     code_digest, code = _stage_code(folder / name)
+    pinned = declared.source
+    source = sources.stage(name, pinned, _sources_dir(), report) if pinned else None
     return BuiltEnvironment(
         name=name,
         declared=declared,
@@ -145,7 +158,12 @@ def build(
         code_digest=code_digest,
         code=code,
         installed=tuple(json.loads((target / _MARKER).read_text()).get("packages", ())),
+        source=source,
     )
+
+
+def _sources_dir() -> Path:
+    return cache_dir() / "sources"
 
 
 def folder_of(name: str, declared: Environment) -> Path:
@@ -169,14 +187,18 @@ def installed(name: str) -> list[tuple[str, Path, int]]:
 
 
 def remove(name: str) -> list[Path]:
-    """Delete every built environment of that name, half-made ones too."""
+    """Delete every built environment of that name, half-made ones too, and its source."""
     folders = [
         path for path in (cache_dir() / "envs").glob(f"{name}-{_DIGEST_GLOB}") if path.is_dir()
     ]
+    staged = [path for path in _sources_dir().glob(f"{name}-{_DIGEST_GLOB}") if path.is_dir()]
     for folder in folders:
         shutil.rmtree(folder)
+    for folder in staged:
+        sources.discard(folder)
+    for folder in (*folders, *staged):
         Path(f"{folder}.lock").unlink(missing_ok=True)
-    return folders
+    return [*folders, *staged]
 
 
 def _digest(declared: Environment) -> str:
@@ -254,3 +276,5 @@ def _code_files(environment_dir: Path) -> Iterator[tuple[str, Path]]:
         yield str(path.relative_to(PROJECT_DIR)), path
     if (environment_dir / "adapter.py").exists():
         yield "adapter.py", environment_dir / "adapter.py"
+        for path in environment_dir.parent.glob("*.py"):  # what adapters share
+            yield f"{environment_dir.parent.name}/{path.name}", path

@@ -7,7 +7,7 @@ and its own.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -234,7 +234,7 @@ class _Reading:
             exit_status=record.exit_status,
             wall_s=record.wall_s,
             first_step_s=record.first_step_s,
-            **asdict(summarize(self._telemetry, record.first_step_s)),
+            **summarize(self._telemetry, record.first_step_s),
             ar_steps=ar_steps,
             environment_digest=record.environment_digest,
             code_digest=record.code_digest,

@@ -4,9 +4,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,18 +29,6 @@ SLOWED = {
 }
 """NVML's reasons that make a trial's times void. The power cap is none: it is how the GPU works
 under full load, and shows in the clock that is recorded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What a trial's samples say; None where there are none under load."""
-
-    sm_mhz: float | None = None
-    power_w: float | None = None
-    temperature_c: float | None = None
-    energy_j: float | None = None
-    marks: str = ""
-    """What disturbed the trial's times; empty if nothing did."""
 
 
 @contextmanager
@@ -97,8 +84,11 @@ def read_samples(path: Path, trial_id: str, cell_id: str) -> list[TelemetryRow]:
         raise IntegrityFault(f"{path.name} holds a line that is no sample: {error}") from error
 
 
-def summarize(samples: Sequence[TelemetryRow], first_step_s: float | None) -> Summary:
-    """Medians under load after the first AR step, and what disturbed the trial."""
+def summarize(samples: Sequence[TelemetryRow], first_step_s: float | None) -> dict[str, Any]:
+    """Columns of a trial's row: medians under load after the first AR step, and its marks.
+
+    Figures are None where there is no sample under load.
+    """
     started_s = first_step_s or 0.0
     loaded = [s for s in samples if s.busy_percent >= BUSY_PERCENT and s.at_s >= started_s]
     marks = [
@@ -109,15 +99,18 @@ def summarize(samples: Sequence[TelemetryRow], first_step_s: float | None) -> Su
     foreign = sorted({sample.foreign for sample in samples if sample.foreign})
     if foreign:
         marks.append(f"process {' and '.join(foreign)} used the GPU meanwhile")
-    if not loaded:
-        return Summary(marks="; ".join(marks))
-    return Summary(
-        sm_mhz=median(sample.sm_mhz for sample in loaded),
-        power_w=median(sample.power_w for sample in loaded),
-        temperature_c=median(sample.temperature_c for sample in loaded),
-        energy_j=_energy_j(samples),
-        marks="; ".join(marks),
-    )
+    return {
+        "sm_mhz": _median(sample.sm_mhz for sample in loaded),
+        "power_w": _median(sample.power_w for sample in loaded),
+        "temperature_c": _median(sample.temperature_c for sample in loaded),
+        "energy_j": _energy_j(samples) if loaded else None,
+        "marks": "; ".join(marks),
+    }
+
+
+def _median(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return median(found) if found else None
 
 
 def _energy_j(samples: Sequence[TelemetryRow]) -> float:

@@ -223,8 +223,10 @@ def _refuse_changed_environments(
         then = before.get(name)
         if then is None:
             continue
-        now = {"packages": env.digest, "code": env.code_digest}
-        was = {"packages": then["digest"], "code": then["code_digest"]}
+        described = _describe(env)
+        keys = {"packages": "digest", "code": "code_digest", "source": "source"}
+        now = {what: described[key] for what, key in keys.items()}
+        was = {what: then.get(key) for what, key in keys.items()}
         changed = [what for what in now if now[what] != was[what]]
         if changed:
             raise UsageFault(
@@ -351,6 +353,7 @@ def _describe(environment: BuiltEnvironment) -> dict[str, object]:
         "installed": environment.installed,
         "digest": environment.digest,
         "code_digest": environment.code_digest,
+        "source": environment.declared.source and asdict(environment.declared.source),
     }
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from harness import environments, records, schema, suites, workflow
+from harness import environments, records, schema, sources, suites, workflow
 from harness.environments import PROJECT_DIR
 from harness.evidence import TrialRecord
 from runners.protocol import wire
@@ -28,6 +28,7 @@ RECORDS = [
     *own_records(suites),
     records.ExpectedDifference,
     environments.Environment,
+    sources.Source,
     TrialRecord,
 ]
 

@@ -52,13 +52,12 @@ def run_cell(
     return fdbench("run", "--suite", suite, "--gpu", "cpu", "--out", folder, *flags, folder=folder)
 
 
-def spoil(environments_dir: Path, name: str, old: str, new: str) -> Path:
-    """Replace one place of an adapter; fails if the place is gone."""
-    adapter = environments_dir / name / "adapter.py"
-    text = adapter.read_text()
+def spoil(environments_dir: Path, name: str, old: str, new: str) -> None:
+    """Replace one place of an adapter or of what adapters share; fails if the place is gone."""
+    path = environments_dir / name
+    text = path.read_text()
     assert text.count(old) == 1
-    adapter.write_text(text.replace(old, new))
-    return environments_dir
+    path.write_text(text.replace(old, new))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +121,7 @@ def test_the_library_as_shipped_fails_parity(tmp_path):
 )
 def test_a_hidden_difference_fails_parity(tmp_path, environments_dir, old, new):
     """One weight or one timestep off by one, which no setting shows, is found in the outputs."""
-    spoil(environments_dir, "diffusers", old, new)
+    spoil(environments_dir, "diffusers/adapter.py", old, new)
 
     finished = run_cell(tmp_path, WAN, envs=environments_dir)
 
@@ -134,7 +133,7 @@ def test_the_first_ar_step_that_differs_is_named(tmp_path, environments_dir):
     """Noise of another seed from AR 2 on, which no setting shows, is blamed on AR 2."""
     old = "noise = self.bank.tensor(self._calls.ar, self._calls.step + 1)\n"
     new = old + "        noise = noise.flip(0) if self._calls.ar >= 2 else noise\n"
-    spoil(environments_dir, "fastvideo", old, new)
+    spoil(environments_dir, "fastvideo/adapter.py", old, new)
 
     finished = run_cell(tmp_path, SELF_FORCING, envs=environments_dir)
 
@@ -142,7 +141,7 @@ def test_the_first_ar_step_that_differs_is_named(tmp_path, environments_dir):
     assert "outputs differ from AR 2 on" in finished.text
 
 
-END_STEP = "self.recorder.end(self.ar, latents[0].transpose(0, 1), print_line=True)"
+END_STEP = "self.recorder.end(self.ar, latents_TCHW, print_line=True)"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +155,7 @@ END_STEP = "self.recorder.end(self.ar, latents[0].transpose(0, 1), print_line=Tr
 )
 def test_a_missing_ar_step_is_named(tmp_path, environments_dir, new, code, named):
     """A step that was not run leaves the cell incomplete; one that the log hides is no evidence."""
-    spoil(environments_dir, "fastvideo", END_STEP, new)
+    spoil(environments_dir, "call_plan.py", END_STEP, new)
 
     finished = run_cell(tmp_path, SELF_FORCING, envs=environments_dir)
 
@@ -168,7 +167,7 @@ def test_a_side_that_does_not_do_its_job_proves_nothing(tmp_path, environments_d
     """Both sides may agree, but settings that are not the job's are contradictory evidence."""
     spoil(
         environments_dir,
-        "diffusers",
+        "diffusers/adapter.py",
         "guidance=job.guidance,\n            len_t",
         "guidance=5.0,\n            len_t",
     )

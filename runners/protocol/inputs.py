@@ -78,6 +78,10 @@ class BankedTorch:
         """Stand-in for ``torch.randn``."""
         return self._draw(tuple(size[0] if len(size) == 1 else size))
 
+    def randn_like(self, like: Tensor, **_: object) -> Tensor:
+        """Stand-in for ``torch.randn_like``."""
+        return self._draw(tuple(like.shape))
+
     def empty_like(self, like: Tensor) -> "_Unfilled":
         """Stand-in for ``torch.empty_like``, good only for the ``normal_`` that follows."""
         return _Unfilled(self._draw, tuple(like.shape))

@@ -6,14 +6,10 @@ shells, modules that this path never reaches are inert, and timing sits around t
 
 import importlib
 import importlib.metadata
-import math
 import os
-import sys
-from collections.abc import Callable
 from contextlib import nullcontext
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,6 +18,8 @@ from torch import Tensor
 from runners.protocol import drive, wire
 from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from runners.protocol.recorder import Recorder
+from upstream_envs import stand_ins
+from upstream_envs.call_plan import CausalCalls
 
 SHELLS = (
     *("fastvideo", "fastvideo.configs", "fastvideo.configs.pipelines"),
@@ -31,17 +29,17 @@ SHELLS = (
 """Packages whose ``__init__`` is not run; parents before children."""
 
 INERT = {
-    "diffusers.loaders": "",
-    "diffusers.loaders.lora_base": "_best_guess_weight_name",
-    "fastvideo.models.loader.component_loader": "TransformerLoader",
+    "diffusers.loaders": (),
+    "diffusers.loaders.lora_base": ("_best_guess_weight_name",),
+    "fastvideo.models.loader.component_loader": ("TransformerLoader",),
     "fastvideo.models.schedulers.scheduling_flow_match_euler_discrete": (
-        "FlowMatchEulerDiscreteScheduler"
+        "FlowMatchEulerDiscreteScheduler",
     ),
-    "remote_pdb": "RemotePdb",
-    "torchvision": "",
-    "torchvision.utils": "make_grid",
+    "remote_pdb": ("RemotePdb",),
+    "torchvision": (),
+    "torchvision.utils": ("make_grid",),
 }
-"""Empty modules, and the one name that FastVideo imports from each and never uses here."""
+"""Empty modules, and the names that FastVideo imports from each and never uses here."""
 
 UPSTREAM = {
     "args": "fastvideo.fastvideo_args",
@@ -96,36 +94,12 @@ DRIVEN: dict[str, tuple[object, ...]] = {
 """What this adapter does."""
 
 
-class UpstreamChangedError(RuntimeError):
-    """FastVideo used its network otherwise than the plan of this adapter says."""
-
-
-def install_stand_ins() -> None:
-    """Register the shells and the inert modules before anything of FastVideo is imported."""
-    root = Path(str(importlib.metadata.distribution("fastvideo").locate_file("")))
-    for name in SHELLS:
-        _register(name, [str(root.joinpath(*name.split(".")))])
-    for name, attribute in INERT.items():
-        module = _register(name, [])
-        if attribute:
-            setattr(module, attribute, type(attribute, (), {}))
-
-
-def _register(name: str, path: list[str]) -> ModuleType:
-    """Put an empty package into ``sys.modules``, with the spec that import probes insist on."""
-    module, (parent, _, child) = ModuleType(name), name.rpartition(".")
-    module.__path__ = path
-    module.__spec__ = ModuleSpec(name, None, is_package=True)
-    sys.modules[name] = module
-    if parent in sys.modules:
-        setattr(sys.modules[parent], child, module)
-    return module
-
-
 def import_upstream(job: wire.Job) -> Any:
     """Import :data:`UPSTREAM`, set up for one process without ``torch.distributed``."""
     os.environ["FASTVIDEO_ATTENTION_BACKEND"] = "TORCH_SDPA"
-    install_stand_ins()
+    root = Path(str(importlib.metadata.distribution("fastvideo").locate_file("")))
+    stand_ins.install_shells(root, SHELLS)
+    stand_ins.install_inert(INERT)
     modules = {name: importlib.import_module(module) for name, module in UPSTREAM.items()}
     upstream = SimpleNamespace(**modules)
     upstream.groups._SP = SimpleNamespace(rank_in_group=0, world_size=1)
@@ -204,52 +178,9 @@ def build_stage(upstream: Any, transformer: Any, shift: float) -> Any:
     return stage
 
 
-class NetworkCalls:
-    """Stands before the transformer's forward, knows each call by plan and marks the spans."""
-
-    def __init__(self, job: wire.Job, forward: Callable[..., Tensor]) -> None:
-        """Plan one call per denoising step and one cache update per AR step."""
-        steps = (*range(job.denoising_steps), None)
-        self._plan = [(ar, step) for ar in range(job.ar_steps) for step in steps]
-        self._remaining = iter(self._plan)
-        self._timesteps = (*job.timesteps, 0.0)
-        self._forward = forward
-        self._told: list[Tensor] = []
-        self.recorder: Recorder
-        self.ar, self.step = 0, 0
-
-    def __call__(self, latents: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Stand-in for ``forward``; latents [1, C, T, H, W], ``args[1]`` is the timestep."""
-        call = next(self._remaining, None)
-        if call is None:
-            raise UpstreamChangedError(f"more than {len(self._plan)} network calls")
-        # Reading the value here would make the host wait for the device.
-        self._told.append(args[1].clone())
-        self.ar, step = call
-        if step is None:
-            return self._update_cache(latents, *args, **kwargs)
-        self.step = step
-        if step == 0:
-            self.recorder.begin()
-        self.recorder.denoise()
-        return self._forward(latents, *args, **kwargs)
-
-    def _update_cache(self, latents: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        self.recorder.mark("diffuse")
-        output = self._forward(latents, *args, **kwargs)
-        self.recorder.mark("finalize")
-        self.recorder.end(self.ar, latents[0].transpose(0, 1), print_line=True)
-        return output
-
-    def check(self) -> None:
-        """Raise :class:`UpstreamChangedError` unless a finished run has gone to plan."""
-        if len(self._told) != len(self._plan):
-            raise UpstreamChangedError(f"{len(self._told)} calls, {len(self._plan)} planned")
-        for (ar, step), told in zip(self._plan, self._told, strict=True):
-            want = self._timesteps[-1 if step is None else step]
-            values = told.flatten().tolist()
-            if not all(math.isclose(v, want, rel_tol=1e-5, abs_tol=1e-3) for v in values):
-                raise UpstreamChangedError(f"AR {ar} step {step}: told {values}, planned {want}")
+def read_call(latents: Tensor, _text: Tensor, timestep: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+    """Latents [T, C, H, W] and timesteps of one call of the transformer."""
+    return latents[0].transpose(0, 1), timestep
 
 
 class FastVideoSide:
@@ -267,7 +198,7 @@ class FastVideoSide:
         self.bank = NoiseBank(job, job.device, drive.torch_dtype(job.dtype))
         self._batch = self._build_batch(upstream)
         # The stage filters keyword arguments by signature; upstream's is (*args, **kwargs) as well.
-        self._calls = NetworkCalls(job, self._transformer.forward)
+        self._calls = CausalCalls(job, self._transformer.forward, read_call)
         self._transformer.forward = self._calls
         upstream.stages.torch = BankedTorch(self._draw)
         self.facts = {name: importlib.metadata.version(name) for name in ("fastvideo", "diffusers")}

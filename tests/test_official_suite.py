@@ -1,0 +1,121 @@
+"""The official upstream runners at tiny size: pinned sources, unpatched loops, real comparisons.
+
+Needs the upstream repositories, from their addresses or from ``FDBENCH_SOURCES``; skips without.
+"""
+
+import json
+
+import pytest
+
+from harness import environments
+from harness.records import PairRow, ParityRow, TrialRow
+from harness.store import open_run
+from harness.suites import load_suite
+from tests.conftest import require_source
+from tests.test_spoiled_runs import run_cell, spoil
+
+SELF_FORCING = """
+[[cells]]
+recipe = "self-forcing-wan2.1-t2v-1.3b-taehv"
+baseline = "official"
+settings = {{ ar_steps = 4, decoder = "none", dtype = "float32" }}
+floor = ["official", "official{{dtype=float64}}"]
+limit = 2.0
+limit_origin = "as in the official suite"
+"""
+
+
+def test_official_suite_passes(official_run):
+    """Every cell is judged and passes."""
+    _, suite = load_suite("official")
+
+    assert official_run.code == 0, official_run.text
+    assert len(open_run(official_run.folder).read_rows(PairRow)) == len(suite.cells)
+
+
+def test_errors_are_of_the_size_of_the_precision(official_run):
+    """In float32 the two implementations agree to 1e-5; in bfloat16 to its rounding."""
+    run = open_run(official_run.folder)
+    dtypes = {
+        trial.cell_id: json.loads(trial.settings)["dtype"]
+        for trial in run.read_rows(TrialRow)
+        if trial.role == "candidate"
+    }
+    errors = [row for row in run.read_rows(ParityRow) if row.comparison == "pair"]
+
+    assert {dtypes[row.cell_id] for row in errors} >= {"float32", "bfloat16"}
+    for row in errors:
+        low, high = (1e-8, 1e-5) if dtypes[row.cell_id] == "float32" else (1e-4, 2e-2)
+        assert low < row.relative_l2 < high, (row.cell_id, row.ar)
+
+
+def test_run_records_the_source(official_run):
+    """Address, commit and digest of what ran, and what stood in for modules never reached."""
+    run = open_run(official_run.folder)
+    described = run.read_run()["environments"]["self_forcing"]["source"]
+    facts = [
+        json.loads(trial.facts)
+        for trial in run.read_rows(TrialRow)
+        if trial.side.startswith("self_forcing")
+    ]
+
+    assert described["commit"] == "33593df3e81fa3ec10239271dd2c100facac6de1"
+    assert described["url"] == "https://github.com/guandeh17/Self-Forcing"
+    assert len(described["tree_sha256"]) == 64
+    assert {fact["commit"] for fact in facts} == {described["commit"]}
+    assert all("wan.modules.t5" in fact["inert"] for fact in facts)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "code", "named"),
+    [
+        pytest.param(
+            "causal_wan.py",
+            "    return generator.eval()",
+            "    generator.model.blocks[1].ffn[2].weight.data[7, 11] += 0.5\n"
+            "    return generator.eval()",
+            3,
+            "outputs differ from AR 0 on",
+            id="one-weight",
+        ),
+        pytest.param(
+            "causal_wan.py",
+            "        noise = self.bank.tensor(self._calls.ar, self._calls.step + 1)\n",
+            "        noise = self.bank.tensor(min(self._calls.ar, 1), self._calls.step + 1)\n",
+            3,
+            "outputs differ from AR 2 on",
+            id="noise-from-ar-2",
+        ),
+        pytest.param(
+            "causal_wan.py",
+            "context_noise=0,",
+            "context_noise=0.5,",
+            4,
+            "AR 0 KV update: told",
+            id="context-noise",
+        ),
+    ],
+)
+def test_spoiled_official_side_is_found(tmp_path, environments_dir, name, old, new, code, named):
+    """What no setting shows ends in the outputs; a call that is not planned ends the trial."""
+    require_source("self_forcing")
+    spoil(environments_dir, name, old, new)
+
+    finished = run_cell(tmp_path, SELF_FORCING, envs=environments_dir)
+
+    assert finished.code == code, finished.text
+    assert named in finished.text
+
+
+def test_wrong_commit_is_refused_before_anything_runs(tmp_path, environments_dir, monkeypatch):
+    """Another commit of the same repository: exit code 5, and no run folder."""
+    require_source("self_forcing")
+    monkeypatch.delenv("FDBENCH_SOURCES", raising=False)
+    pinned = environments.load_environments()["self_forcing"].source.tree_sha256
+    spoil(environments_dir, "self_forcing/env.toml", pinned, "0" * 64)
+
+    finished = run_cell(tmp_path, SELF_FORCING, envs=environments_dir)
+
+    assert finished.code == 5, finished.text
+    assert "altered source" in finished.text
+    assert not finished.folder.exists()

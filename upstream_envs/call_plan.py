@@ -1,0 +1,75 @@
+"""Which network call of a causal rollout is what: planned before the run, checked after it."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from runners.protocol import wire
+from runners.protocol.recorder import Recorder
+
+
+class UpstreamChangedError(RuntimeError):
+    """Upstream used its network otherwise than the plan of its adapter says."""
+
+
+class CausalCalls:
+    """Stands before a network's forward, knows each call by plan and marks the spans.
+
+    One call per denoising step and one cache update per AR step.
+    """
+
+    def __init__(
+        self,
+        job: wire.Job,
+        forward: Callable[..., Any],
+        read: Callable[..., tuple[Tensor, Tensor]],
+    ) -> None:
+        """Plan the calls of a job.
+
+        Args:
+            job: The job.
+            forward: What stands behind.
+            read: Called with forward's arguments; returns latents [T, C, H, W] and timesteps.
+        """
+        steps = (*range(job.denoising_steps), None)
+        self._plan = [(ar, step) for ar in range(job.ar_steps) for step in steps]
+        self._remaining = iter(self._plan)
+        self._timesteps = (*job.timesteps, 0.0)
+        self._forward, self._read = forward, read
+        self._told: list[Tensor] = []
+        self.recorder: Recorder
+        self.ar, self.step = 0, 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Stand-in for ``forward``."""
+        call = next(self._remaining, None)
+        if call is None:
+            raise UpstreamChangedError(f"more than {len(self._plan)} network calls")
+        latents_TCHW, timesteps = self._read(*args, **kwargs)
+        # Reading the value here would make the host wait for the device.
+        self._told.append(timesteps.clone())
+        self.ar, step = call
+        if step is not None:
+            self.step = step
+            if step == 0:
+                self.recorder.begin()
+            self.recorder.denoise()
+            return self._forward(*args, **kwargs)
+        self.recorder.mark("diffuse")
+        output = self._forward(*args, **kwargs)
+        self.recorder.mark("finalize")
+        self.recorder.end(self.ar, latents_TCHW, print_line=True)
+        return output
+
+    def check(self) -> None:
+        """Raise :class:`UpstreamChangedError` unless a finished run has gone to plan."""
+        if len(self._told) != len(self._plan):
+            raise UpstreamChangedError(f"{len(self._told)} calls, {len(self._plan)} planned")
+        for (ar, step), told in zip(self._plan, self._told, strict=True):
+            want = self._timesteps[-1 if step is None else step]
+            values = told.flatten().tolist()
+            if not all(math.isclose(v, want, rel_tol=1e-5, abs_tol=1e-3) for v in values):
+                call = "KV update" if step is None else f"step {step}"
+                raise UpstreamChangedError(f"AR {ar} {call}: told {values}, planned {want}")

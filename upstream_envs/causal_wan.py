@@ -1,0 +1,235 @@
+"""Drives the causal inference pipeline that Self-Forcing and Causal-Forcing share, unpatched.
+
+Their repositories have the same network and the same loop, ``CausalInferencePipeline.inference``.
+It runs whole; from outside come weights, noise, prompt embeddings, the attention kernel and timers.
+"""
+
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runners.protocol import drive, wire
+from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
+from runners.protocol.recorder import Recorder
+from upstream_envs import stand_ins
+from upstream_envs.call_plan import CausalCalls
+
+SHELLS = ("wan", "wan.modules", "pipeline", "utils", "demo_utils")
+
+INERT = {
+    "wan.modules.tokenizers": ("HuggingfaceTokenizer",),
+    "wan.modules.t5": ("umt5_xxl",),
+    "demo_utils.memory": (
+        *("gpu", "get_cuda_free_memory_gb", "DynamicSwapInstaller"),
+        "move_model_to_device_with_memory_preservation",
+    ),
+}
+
+UPSTREAM = {
+    "model": "wan.modules.model",
+    "causal_model": "wan.modules.causal_model",
+    "wrapper": "utils.wan_wrapper",
+    "inference": "pipeline.causal_inference",
+}
+"""The modules that are driven, by the name they go by here."""
+
+DRIVEN: dict[str, tuple[object, ...]] = {
+    "solver": ("self_forcing",),
+    "dtype": ("bfloat16", "float16", "float32", "float64"),
+    "guidance": (1.0,),
+    "sink_t": (0,),
+    "compile": (False,),
+    "cuda_graph": (False,),
+    "decoder": ("none",),
+}
+"""What this adapter does."""
+
+PUBLISHED_FRAMES = 21
+"""Latent frames that upstream's KV cache holds with ``local_attn_size`` -1, as published."""
+
+
+def import_upstream() -> Any:
+    """Import :data:`UPSTREAM` with the attention of :mod:`upstream_envs.stand_ins`."""
+    stand_ins.install_shells(stand_ins.source_folder(), SHELLS)
+    stand_ins.install_inert(INERT)
+    stand_ins.install_diffusers_mixins()
+    modules = {name: importlib.import_module(module) for name, module in UPSTREAM.items()}
+    upstream = SimpleNamespace(**modules)
+    upstream.model.flash_attention = upstream.causal_model.attention = stand_ins.attention
+    # Progress bars would write into the lines that the step report is on.
+    if hasattr(upstream.inference, "tqdm"):
+        upstream.inference.tqdm = SimpleNamespace(tqdm=lambda steps: steps)
+    return upstream
+
+
+def empty_model(upstream: Any, network: wire.Network, **causal: int) -> Any:
+    """The causal network in a job's shape, its parameters on the meta device."""
+    rope_params = upstream.causal_model.rope_params
+
+    def on_the_cpu(*args: Any) -> Tensor:
+        with torch.device("cpu"):  # a table, no parameter: nothing would fill it later
+            return rope_params(*args)
+
+    upstream.causal_model.rope_params = on_the_cpu
+    with torch.device("meta"):
+        return upstream.causal_model.CausalWanModel(
+            text_len=network.text_len,
+            in_dim=network.in_dim,
+            dim=network.dim,
+            ffn_dim=network.ffn_dim,
+            freq_dim=network.freq_dim,
+            text_dim=network.text_dim,
+            out_dim=network.out_dim,
+            num_heads=network.num_heads,
+            num_layers=network.num_layers,
+            **causal,
+        )
+
+
+def build_generator(upstream: Any, job: wire.Job) -> Any:
+    """Upstream's wrapper around the network, with the job's weights strictly loaded."""
+    is_published = job.ar_steps * job.len_t <= PUBLISHED_FRAMES == job.window_t
+    upstream.causal_model.CausalWanModel.from_pretrained = lambda _path, **causal: empty_model(
+        upstream, job.network, **causal
+    )
+    generator = upstream.wrapper.WanDiffusionWrapper(
+        is_causal=True,
+        timestep_shift=job.shift,
+        # Only a local window makes upstream drop frames; without one the cache must hold them all.
+        local_attn_size=-1 if is_published else job.window_t,
+        sink_size=job.sink_t,
+    )
+    dtype, weights = drive.torch_dtype(job.dtype), load_artifact(job.weights)
+    state = {name: value.to(job.device, dtype) for name, value in weights.items()}
+    generator.model.load_state_dict(state, strict=True, assign=True)
+    return generator.eval().requires_grad_(False)
+
+
+def build_pipeline(upstream: Any, generator: Any, job: wire.Job, text: Tensor) -> Any:
+    """Upstream's pipeline; prompt embeddings are given, latents are not decoded."""
+    options = SimpleNamespace(
+        denoising_step_list=list(job.denoising_timesteps),
+        warp_denoising_step=True,
+        num_frame_per_block=job.len_t,
+        independent_first_frame=False,
+        context_noise=0,
+    )
+    pipeline = upstream.inference.CausalInferencePipeline(
+        options,
+        device=job.device,
+        generator=generator,
+        text_encoder=lambda **_: {"prompt_embeds": text.unsqueeze(0)},
+        vae=SimpleNamespace(decode_to_pixel=lambda latents, **_: latents),
+    )
+    pipeline.num_transformer_blocks = job.network.num_layers
+    pipeline.frame_seq_length = job.latent_height * job.latent_width // 4  # patches of 2 x 2
+    pipeline.kv_cache1 = [_self_attention_cache(job, pipeline) for _ in generator.model.blocks]
+    pipeline.crossattn_cache = [{"is_init": False} for _ in generator.model.blocks]
+    return pipeline
+
+
+def _self_attention_cache(job: wire.Job, pipeline: Any) -> dict[str, Tensor]:
+    """Upstream's cache of one layer; its own ``_initialize_kv_cache`` knows one width only."""
+    network, dtype = job.network, drive.torch_dtype(job.dtype)
+    heads = (network.num_heads, network.dim // network.num_heads)
+    shape = (1, job.window_t * pipeline.frame_seq_length, *heads)
+    cache = {name: torch.zeros(shape, dtype=dtype, device=job.device) for name in "kv"}
+    ends = ("global_end_index", "local_end_index")
+    return cache | {name: torch.zeros(1, dtype=torch.long, device=job.device) for name in ends}
+
+
+def read_call(noisy_image_or_video: Tensor, timestep: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+    """Latents [T, C, H, W] and timesteps of one call of the wrapper."""
+    return noisy_image_or_video[0], timestep
+
+
+class CausalWanSide:
+    """The causal pipeline, ready to run the whole job in one call."""
+
+    def __init__(self, job: wire.Job) -> None:
+        """Load network, pipeline and inputs, and put noise and timing in place."""
+        kernels = ("sdpa",) if job.device == "cpu" else ("cudnn", "sdpa")
+        drive.require(job, DRIVEN | {"attention": kernels})
+        self._job, self._upstream = job, import_upstream()
+        drive.choose_kernels(job.attention)
+        dtype = drive.torch_dtype(job.dtype)
+        self._text = load_artifact(job.text)["text"].to(job.device, dtype)
+        self._generator = build_generator(self._upstream, job)
+        self._pipeline = build_pipeline(self._upstream, self._generator, job, self._text)
+        self.bank = NoiseBank(job, job.device, dtype)
+        noise = torch.cat([self.bank.tensor(ar, 0) for ar in range(job.ar_steps)])
+        self._noise_BTCHW = noise.unsqueeze(0)
+        self._calls = CausalCalls(job, self._generator.forward, read_call)
+        self._generator.forward = self._calls
+        self._upstream.inference.torch = BankedTorch(self._draw)
+        self.facts = stand_ins.source_facts() | {
+            "shells": ", ".join(SHELLS),
+            "inert": ", ".join(INERT),
+            "stand_ins": "diffusers mixins; torch.randn_like in the pipeline; no progress bar",
+            "attention": f"scaled_dot_product_attention, {drive.attention_in_force()}",
+            "local_attn_size": str(self._pipeline.local_attn_size),
+        }
+
+    def _draw(self, shape: tuple[int, ...]) -> Tensor:
+        """Noise [T, C, H, W] to mix in before the next denoising step."""
+        noise = self.bank.tensor(self._calls.ar, self._calls.step + 1)
+        return check_shape(noise, shape)
+
+    def _attention(self) -> str:
+        names = (self._upstream.model.flash_attention, self._upstream.causal_model.attention)
+        is_redirected = all(name is stand_ins.attention for name in names)
+        return drive.attention_in_force() if is_redirected else "upstream's own"
+
+    def _network(self) -> dict[str, Any]:
+        parameters = list(self._generator.parameters())
+        (dtype,) = {parameter.dtype for parameter in parameters}
+        (device,) = {parameter.device.type for parameter in parameters}
+        return {
+            "num_parameters": sum(parameter.numel() for parameter in parameters),
+            "dtype": drive.dtype_name(dtype),
+            "device": device,
+            "compile": any(m._compiled_call_impl is not None for m in self._generator.modules()),
+        }
+
+    def settings(self) -> wire.Settings:
+        """Read what is in force from the loaded pipeline."""
+        job, pipeline, scheduler = self._job, self._pipeline, self._generator.scheduler
+        _, frames, channels, height, width = self._noise_BTCHW.shape
+        (cached_tokens,) = {cache["k"].shape[1] for cache in pipeline.kv_cache1}
+        (sink_t,) = {block.self_attn.sink_size for block in self._generator.model.blocks}
+        told = pipeline.denoising_step_list
+        rows = (scheduler.timesteps[None] - told[:, None]).abs().argmin(1)  # as upstream looks up
+        return wire.Settings(
+            slug=job.slug,
+            size=job.size,
+            weights_sha256=wire.sha256_file(Path(job.weights.path)),
+            noise_sha256=wire.sha256_file(Path(job.noise.path)),
+            text_sha256=wire.sha256_file(Path(job.text.path)),
+            seed=job.seed,
+            ar_steps=frames // pipeline.num_frame_per_block,
+            sigmas=tuple(scheduler.sigmas[rows].tolist()),
+            timesteps=tuple(told.tolist()),
+            timestep_rounding="none",
+            guidance=1.0,
+            len_t=pipeline.num_frame_per_block,
+            window_t=cached_tokens // pipeline.frame_seq_length - sink_t,
+            sink_t=sink_t,
+            latent_shape=(pipeline.num_frame_per_block, channels, height, width),
+            attention=self._attention(),
+            cuda_graph=False,
+            decoder="none",
+            threads=torch.get_num_threads(),
+            torch=torch.__version__,
+            cudnn=drive.cudnn_version(),
+            **self._network(),
+        )
+
+    def run(self, recorder: Recorder) -> None:
+        """Run upstream's own ``inference`` over all AR steps, then check its network calls."""
+        self._calls.recorder = recorder
+        self._pipeline.inference(self._noise_BTCHW, text_prompts=[""])
+        self._calls.check()
