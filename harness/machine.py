@@ -45,14 +45,20 @@ def read_machine() -> Machine:
     )
 
 
-def require_device(machine: Machine, key: str, device: Device) -> None:
-    """Refuse to run for a device that is not here.
+def require_device(machine: Machine, key: str, device: Device, gpus: int) -> None:
+    """Refuse to run for a device that is not here as often as a trial needs it.
 
     Raises:
         EnvironmentFault: It is not.
     """
-    if device.torch_device == "cpu" or any(gpu in device.nvml for gpu in machine.gpus):
+    found = sum(gpu in device.nvml for gpu in machine.gpus)
+    if device.torch_device == "cpu" or found >= gpus:
         return
+    if found:
+        raise EnvironmentFault(
+            f"the plan needs {gpus} GPUs of --gpu {key}; this machine has {found}.\n"
+            "See which cells need fewer: fdbench plan; then name them: fdbench run --only TEXT"
+        )
     here = ", ".join(machine.gpus) or "no NVIDIA GPU"
     raise EnvironmentFault(
         f"--gpu {key} needs {' or '.join(device.nvml)}; this machine has {here}.\n"

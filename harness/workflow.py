@@ -8,16 +8,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness import environments, evidence, inputs, judging, machine, plan, repair, store, suites
+from harness import (
+    continuing,
+    environments,
+    evidence,
+    inputs,
+    judging,
+    machine,
+    plan,
+    repair,
+    store,
+    suites,
+    telemetry,
+)
 from harness.durable import disk_faults, require_space
 from harness.environments import BuiltEnvironment
 from harness.errors import EnvironmentFault, ExitCode, Interrupted, UsageFault, worst
 from harness.evidence import TrialResult
 from harness.launch import Limits, Watcher, launch
 from harness.records import Outcome, PairRow, Plan, PlannedCell, PlannedTrial, TrialRow
-from harness.runfile import State, dump_plan, load_plan
+from harness.runfile import State, dump_plan
 from harness.store import LOGS, WORK, Store
-from runners.protocol.wire import sha256_file
 
 
 class RunWatcher(Watcher):
@@ -69,14 +80,14 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
     """
     suite, planned = make_plan(request)
     here = machine.read_machine()
-    machine.require_device(here, request.device, suites.load_devices()[request.device])
+    _require_gpus(here, request.device, planned)
     store.require_new(request.out)
     built = _build_environments(planned, request, watcher)
     run_store = store.create(request.out)
     run = {
         "suite": planned.suite,
-        "suite_file": _suite_file(request.suite),
-        "sources": _sources(request.suite),
+        "suite_file": continuing.suite_file(request.suite),
+        "sources": continuing.sources_of(request.suite),
         "description": suite.description,
         "device": planned.device,
         "size": planned.size,
@@ -84,10 +95,11 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "weights_seed": suite.weights_seed,
         "started": _now(),
         "machine": asdict(here),
+        "sittings": [_sitting(here)],
         "cells": [cell.cell_id for cell in planned.cells],
         "plan": dump_plan(planned.cells),
         "unsupported": planned.unsupported,
-        "environments": {env.name: _describe(env) for env in built.values()},
+        "environments": {env.name: continuing.describe(env) for env in built.values()},
         "sandbox": "process",
         "state": State.RUNNING,
     }
@@ -147,106 +159,43 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
     """Check that a run can go on as it began, then run the cells of it that are wanted."""
     suite, full = make_plan(replace(request, only=""))
     here = machine.read_machine()
-    machine.require_device(here, request.device, suites.load_devices()[request.device])
     run_store = store.open_run(request.out)
-    _refuse_changed_plan(run_store, request, suite, full)
+    continuing.refuse_changed_plan(run_store, request.suite, suite, full)
     planned = replace(full, cells=tuple(c for c in full.cells if c.cell_id in wanted))
+    _require_gpus(here, request.device, planned)
     built = _build_environments(planned, request, watcher)
     with run_store.writing():
         repair.settle(run_store)
         run = run_store.read_run()
-        _refuse_changed_environments(run["environments"], built, request.out)
+        continuing.refuse_changed_environments(run_store, wanted, built)
         ids = {*run["cells"], *wanted}
         cells = [cell for cell in full.cells if cell.cell_id in ids]
         run |= {
             "cells": [cell.cell_id for cell in cells],
             "plan": dump_plan(cells),
-            "environments": {
-                **run["environments"],
-                **{env.name: _describe(env) for env in built.values()},
-            },
+            "sittings": [*run["sittings"], _sitting(here)],
+            "environments": continuing.environments_of(run["environments"], built),
             "state": State.RUNNING,
         }
         run_store.write_run(run)
     return _Sitting(run_store, suite, built, watcher, limits).run(planned)
 
 
-def _refuse_changed_plan(
-    run_store: Store, request: RunRequest, suite: suites.Suite, full: Plan
-) -> None:
-    """Refuse to mix trials of two plans in one run.
+def _sitting(here: machine.Machine) -> dict[str, Any]:
+    return {"started": _now(), "machine": asdict(here)}
+
+
+def _require_gpus(here: machine.Machine, device_key: str, planned: Plan) -> None:
+    """Refuse a device that is not here, has too few GPUs, or is in use by somebody else.
 
     Raises:
-        UsageFault: A cell of the run is planned differently now.
+        EnvironmentFault: It is one of these.
     """
-    run = run_store.read_run()
-    where = run_store.folder / "run.json"
-    now = {cell.cell_id: cell for cell in load_plan(dump_plan(full.cells), where)}
-    changed = [
-        f"{cell.cell_id}: {_changed_fields(cell, now.get(cell.cell_id))}"
-        for cell in run_store.read_plan()
-        if cell != now.get(cell.cell_id)
-    ]
-    if run["weights_seed"] != suite.weights_seed:
-        changed.append("weights_seed")
-    if changed:
-        before, after = run["sources"], _sources(request.suite)
-        files = [name for name in after if before.get(name) != after[name]] or ["fdbench itself"]
-        raise UsageFault(
-            f"{request.out} cannot go on: {' and '.join(files)} changed since it began "
-            f"({changed[0]})\nPut that back, or start a new run: fdbench run --suite {run['suite']}"
-        )
-
-
-def _changed_fields(before: PlannedCell, after: PlannedCell | None) -> str:
-    if after is None:
-        return "is not planned any more"
-    names = [name for name, value in vars(before).items() if value != vars(after)[name]]
-    if names == ["trials"] and len(before.trials) == len(after.trials):
-        jobs = [
-            (vars(a.job), vars(b.job)) for a, b in zip(before.trials, after.trials, strict=True)
-        ]
-        fields = {name: None for a, b in jobs for name in a if a[name] != b[name]}
-        names = list(fields) or names
-    return ", ".join(names)
-
-
-def _refuse_changed_environments(
-    before: Mapping[str, Any], built: Mapping[str, BuiltEnvironment], folder: Path
-) -> None:
-    """Refuse to mix trials of two environments or adapters under one name.
-
-    Raises:
-        UsageFault: One changed since the run began.
-    """
-    for name, env in built.items():
-        then = before.get(name)
-        if then is None:
-            continue
-        described = _describe(env)
-        keys = {"packages": "digest", "code": "code_digest", "source": "source"}
-        now = {what: described[key] for what, key in keys.items()}
-        was = {what: then.get(key) for what, key in keys.items()}
-        changed = [what for what in now if now[what] != was[what]]
-        if changed:
-            raise UsageFault(
-                f"{folder} cannot go on: {' and '.join(changed)} of environment {name} changed "
-                "since it began\nPut that back, or start a new run: fdbench run"
-            )
-
-
-def _suite_file(name_or_path: str) -> str:
-    """A suite as it can be found again from anywhere."""
-    return str(Path(name_or_path).resolve()) if name_or_path.endswith(".toml") else name_or_path
-
-
-def _sources(name_or_path: str) -> dict[str, str]:
-    """Digests of the files that a plan comes from."""
-    suite = Path(name_or_path)
-    if suite.suffix != ".toml":
-        suite = suites.SUITES_DIR / f"{name_or_path}.toml"
-    paths = [suite, suites.SUITES_DIR / "recipes.toml", suites.SUITES_DIR / "devices.toml"]
-    return {path.name: sha256_file(path) for path in paths}
+    device = suites.load_devices()[device_key]
+    most = max((t.job.gpus for cell in planned.cells for t in cell.trials), default=1)
+    machine.require_device(here, device_key, device, most)
+    if device.torch_device == "cuda":
+        telemetry.require_idle(most)
 
 
 def _build_environments(
@@ -343,18 +292,6 @@ class _Sitting:
             elif not any(self.store.is_held(cell_id) for cell_id in left):
                 run |= {"state": State.INTERRUPTED}
             self.store.write_run(run)
-
-
-def _describe(environment: BuiltEnvironment) -> dict[str, object]:
-    return {
-        "description": environment.declared.description,
-        "packages": environment.declared.packages + environment.declared.no_deps,
-        "reason_no_deps": environment.declared.reason_no_deps,
-        "installed": environment.installed,
-        "digest": environment.digest,
-        "code_digest": environment.code_digest,
-        "source": environment.declared.source and asdict(environment.declared.source),
-    }
 
 
 def _now() -> str:

@@ -83,7 +83,7 @@ def test_an_existing_run_folder_is_left_alone(tmp_path):
             'recipe = "wan21-t2v-1.3b-480p"\nsettings = { gidance = 5.0 }', "guidance", id="setting"
         ),
         pytest.param(
-            'recipe = "wan21-t2v-1.3b-480p"\nprocesses = 3', "cells.0.processes", id="unknown-key"
+            'recipe = "wan21-t2v-1.3b-480p"\nprocess = 3', "cells.0.process", id="unknown-key"
         ),
     ],
 )

@@ -104,10 +104,10 @@ def test_device_is_known_by_its_nvml_names(name):
     """Each GPU is accepted under every name that NVML has for it, and no other GPU is."""
     device = load_devices()[name]
     for nvml in device.nvml:
-        require_device(machine("NVIDIA A10", nvml), name, device)
+        require_device(machine("NVIDIA A10", nvml), name, device, 1)
 
     with pytest.raises(EnvironmentFault, match="NVIDIA A10"):
-        require_device(machine("NVIDIA A10"), name, device)
+        require_device(machine("NVIDIA A10"), name, device, 1)
 
 
 @pytest.mark.parametrize("command", ["report", "check"])

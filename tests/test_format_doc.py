@@ -11,7 +11,7 @@ from harness.evidence import TrialRecord
 from runners.protocol import wire
 
 TEXT = (PROJECT_DIR / "docs" / "FORMAT.md").read_text()
-LONGEST = 200
+LONGEST = 230
 
 
 def own_records(module):

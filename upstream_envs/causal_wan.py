@@ -103,7 +103,7 @@ def build_generator(upstream: Any, job: wire.Job) -> Any:
         local_attn_size=-1 if is_published else job.window_t,
         sink_size=job.sink_t,
     )
-    dtype, weights = drive.torch_dtype(job.dtype), load_artifact(job.weights)
+    dtype, weights = drive.torch_dtype(job.dtype), load_artifact(job.weights, job.device)
     state = {name: value.to(job.device, dtype) for name, value in weights.items()}
     generator.model.load_state_dict(state, strict=True, assign=True)
     return generator.eval().requires_grad_(False)
@@ -206,9 +206,9 @@ class CausalWanSide:
         return wire.Settings(
             slug=job.slug,
             size=job.size,
-            weights_sha256=wire.sha256_file(Path(job.weights.path)),
-            noise_sha256=wire.sha256_file(Path(job.noise.path)),
-            text_sha256=wire.sha256_file(Path(job.text.path)),
+            weights_sha256=wire.sha256_once(Path(job.weights.path)),
+            noise_sha256=wire.sha256_once(Path(job.noise.path)),
+            text_sha256=wire.sha256_once(Path(job.text.path)),
             seed=job.seed,
             ar_steps=frames // pipeline.num_frame_per_block,
             sigmas=tuple(scheduler.sigmas[rows].tolist()),

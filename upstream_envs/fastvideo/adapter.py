@@ -154,7 +154,7 @@ def build_config(upstream: Any, job: wire.Job) -> Any:
 
 def load_transformer(upstream: Any, dit_config: Any, job: wire.Job) -> Any:
     """The causal transformer with the job's weights, strictly loaded."""
-    dtype, weights = drive.torch_dtype(job.dtype), load_artifact(job.weights)
+    dtype, weights = drive.torch_dtype(job.dtype), load_artifact(job.weights, job.device)
     state = {fastvideo_name(name): value.to(job.device, dtype) for name, value in weights.items()}
     with torch.device("meta"):
         transformer = upstream.network.CausalWanTransformer3DModel(dit_config, {})

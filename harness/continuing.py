@@ -1,0 +1,119 @@
+"""Whether a run may go on as it began, and what it keeps to tell."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness import suites
+from harness.environments import BuiltEnvironment
+from harness.errors import UsageFault
+from harness.records import PairRow, Plan, PlannedCell, TrialRow
+from harness.runfile import dump_plan, load_plan
+from harness.store import Store
+from runners.protocol.wire import sha256_file
+
+
+def refuse_changed_plan(run_store: Store, suite_name: str, suite: suites.Suite, full: Plan) -> None:
+    """Refuse to mix trials of two plans in one run.
+
+    Raises:
+        UsageFault: A cell of the run is planned differently now.
+    """
+    run = run_store.read_run()
+    where = run_store.folder / "run.json"
+    now = {cell.cell_id: cell for cell in load_plan(dump_plan(full.cells), where)}
+    changed = [
+        f"{cell.cell_id}: {_changed_fields(cell, now.get(cell.cell_id))}"
+        for cell in run_store.read_plan()
+        if cell != now.get(cell.cell_id)
+    ]
+    if run["weights_seed"] != suite.weights_seed:
+        changed.append("weights_seed")
+    if changed:
+        before, after = run["sources"], sources_of(suite_name)
+        files = [name for name in after if before.get(name) != after[name]] or ["fdbench itself"]
+        raise UsageFault(
+            f"{run_store.folder} cannot go on: {' and '.join(files)} changed since it began "
+            f"({changed[0]})\nPut that back, or start a new run: fdbench run --suite {run['suite']}"
+        )
+
+
+def _changed_fields(before: PlannedCell, after: PlannedCell | None) -> str:
+    if after is None:
+        return "is not planned any more"
+    names = [name for name, value in vars(before).items() if value != vars(after)[name]]
+    if names == ["trials"] and len(before.trials) == len(after.trials):
+        jobs = [
+            (vars(a.job), vars(b.job)) for a, b in zip(before.trials, after.trials, strict=True)
+        ]
+        fields = {name: None for a, b in jobs for name in a if a[name] != b[name]}
+        names = list(fields) or names
+    return ", ".join(names)
+
+
+def refuse_changed_environments(
+    run_store: Store, wanted: Collection[str], built: Mapping[str, BuiltEnvironment]
+) -> None:
+    """Refuse to mix trials of two environments or adapters in one cell.
+
+    Cells that have their verdict keep the environment they ran in; the record has both.
+
+    Raises:
+        UsageFault: An environment changed since a cell began that is to go on.
+    """
+    before = run_store.read_run()["environments"]
+    judged = {pair.cell_id for pair in run_store.read_rows(PairRow)}
+    begun = [row for row in run_store.read_rows(TrialRow) if row.cell_id in {*wanted} - judged]
+    for row in begun:
+        env = built[suites.parse_side(row.side, row.trial_id).environment]
+        now = {"packages": env.digest, "code": env.code_digest, "source": describe(env)["source"]}
+        was = {"packages": row.environment_digest, "code": row.code_digest}
+        was |= {"source": before[env.name].get("source")}
+        changed = [what for what in now if now[what] != was[what]]
+        if changed:
+            raise UsageFault(
+                f"{run_store.folder} cannot go on: {' and '.join(changed)} of environment "
+                f"{env.name} changed since {row.cell_id} began\n"
+                "Put that back, or start a new run: fdbench run"
+            )
+
+
+def environments_of(
+    before: Mapping[str, Any], built: Mapping[str, BuiltEnvironment]
+) -> dict[str, Any]:
+    """Every environment that a trial of the run ran in; one that changed since keeps its digest."""
+    now: dict[str, Any] = {env.name: describe(env) for env in built.values()}
+    kept = {
+        name if name not in now else f"{name}@{then['code_digest'][:8]}": then
+        for name, then in before.items()
+        if then["code_digest"] != now.get(name, {}).get("code_digest")
+    }
+    return kept | now
+
+
+def suite_file(name_or_path: str) -> str:
+    """A suite as it can be found again from anywhere."""
+    return str(Path(name_or_path).resolve()) if name_or_path.endswith(".toml") else name_or_path
+
+
+def sources_of(name_or_path: str) -> dict[str, str]:
+    """Digests of the files that a plan comes from."""
+    suite = Path(name_or_path)
+    if suite.suffix != ".toml":
+        suite = suites.SUITES_DIR / f"{name_or_path}.toml"
+    paths = [suite, suites.SUITES_DIR / "recipes.toml", suites.SUITES_DIR / "devices.toml"]
+    return {path.name: sha256_file(path) for path in paths}
+
+
+def describe(environment: BuiltEnvironment) -> dict[str, object]:
+    """What a run keeps of an environment."""
+    return {
+        "description": environment.declared.description,
+        "packages": environment.declared.packages + environment.declared.no_deps,
+        "reason_no_deps": environment.declared.reason_no_deps,
+        "installed": environment.installed,
+        "digest": environment.digest,
+        "code_digest": environment.code_digest,
+        "source": environment.declared.source and asdict(environment.declared.source),
+    }
