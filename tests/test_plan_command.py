@@ -53,9 +53,6 @@ def test_every_cell_runs_or_says_why_not(suite, device):
     ("words", "cell", "reason"),
     [
         pytest.param(
-            ("per-step", "h100"), "wan21-t2v-1.3b-480p/h100/official", "wan21", id="no-environment"
-        ),
-        pytest.param(
             ("per-step", "h100"),
             "wan21-t2v-1.3b-480p/h100/fastvideo",
             "fastvideo does not drive",

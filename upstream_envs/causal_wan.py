@@ -15,7 +15,7 @@ from torch import Tensor
 from runners.protocol import drive, wire
 from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from runners.protocol.recorder import Recorder
-from upstream_envs import stand_ins
+from upstream_envs import stand_ins, wan_network
 from upstream_envs.call_plan import CausalCalls
 
 SHELLS = ("wan", "wan.modules", "pipeline", "utils", "demo_utils")
@@ -56,7 +56,7 @@ def import_upstream() -> Any:
     """Import :data:`UPSTREAM` with the attention of :mod:`upstream_envs.stand_ins`."""
     stand_ins.install_shells(stand_ins.source_folder(), SHELLS)
     stand_ins.install_inert(INERT)
-    stand_ins.install_diffusers_mixins()
+    stand_ins.install_diffusers()
     modules = {name: importlib.import_module(module) for name, module in UPSTREAM.items()}
     upstream = SimpleNamespace(**modules)
     upstream.model.flash_attention = upstream.causal_model.attention = stand_ins.attention
@@ -66,35 +66,11 @@ def import_upstream() -> Any:
     return upstream
 
 
-def empty_model(upstream: Any, network: wire.Network, **causal: int) -> Any:
-    """The causal network in a job's shape, its parameters on the meta device."""
-    rope_params = upstream.causal_model.rope_params
-
-    def on_the_cpu(*args: Any) -> Tensor:
-        with torch.device("cpu"):  # a table, no parameter: nothing would fill it later
-            return rope_params(*args)
-
-    upstream.causal_model.rope_params = on_the_cpu
-    with torch.device("meta"):
-        return upstream.causal_model.CausalWanModel(
-            text_len=network.text_len,
-            in_dim=network.in_dim,
-            dim=network.dim,
-            ffn_dim=network.ffn_dim,
-            freq_dim=network.freq_dim,
-            text_dim=network.text_dim,
-            out_dim=network.out_dim,
-            num_heads=network.num_heads,
-            num_layers=network.num_layers,
-            **causal,
-        )
-
-
 def build_generator(upstream: Any, job: wire.Job) -> Any:
     """Upstream's wrapper around the network, with the job's weights strictly loaded."""
     is_published = job.ar_steps * job.len_t <= PUBLISHED_FRAMES == job.window_t
-    upstream.causal_model.CausalWanModel.from_pretrained = lambda _path, **causal: empty_model(
-        upstream, job.network, **causal
+    upstream.causal_model.CausalWanModel.from_pretrained = lambda _path, **causal: (
+        wan_network.empty(upstream.causal_model, "CausalWanModel", job.network, **causal)
     )
     generator = upstream.wrapper.WanDiffusionWrapper(
         is_causal=True,
@@ -103,10 +79,8 @@ def build_generator(upstream: Any, job: wire.Job) -> Any:
         local_attn_size=-1 if is_published else job.window_t,
         sink_size=job.sink_t,
     )
-    dtype, weights = drive.torch_dtype(job.dtype), load_artifact(job.weights, job.device)
-    state = {name: value.to(job.device, dtype) for name, value in weights.items()}
-    generator.model.load_state_dict(state, strict=True, assign=True)
-    return generator.eval().requires_grad_(False)
+    wan_network.load(generator.model, job, drive.torch_dtype(job.dtype))
+    return generator
 
 
 def build_pipeline(upstream: Any, generator: Any, job: wire.Job, text: Tensor) -> Any:
@@ -184,17 +158,6 @@ class CausalWanSide:
         is_redirected = all(name is stand_ins.attention for name in names)
         return drive.attention_in_force() if is_redirected else "upstream's own"
 
-    def _network(self) -> dict[str, Any]:
-        parameters = list(self._generator.parameters())
-        (dtype,) = {parameter.dtype for parameter in parameters}
-        (device,) = {parameter.device.type for parameter in parameters}
-        return {
-            "num_parameters": sum(parameter.numel() for parameter in parameters),
-            "dtype": drive.dtype_name(dtype),
-            "device": device,
-            "compile": any(m._compiled_call_impl is not None for m in self._generator.modules()),
-        }
-
     def settings(self) -> wire.Settings:
         """Read what is in force from the loaded pipeline."""
         job, pipeline, scheduler = self._job, self._pipeline, self._generator.scheduler
@@ -225,7 +188,7 @@ class CausalWanSide:
             threads=torch.get_num_threads(),
             torch=torch.__version__,
             cudnn=drive.cudnn_version(),
-            **self._network(),
+            **wan_network.in_force(self._generator),
         )
 
     def run(self, recorder: Recorder) -> None:

@@ -93,17 +93,30 @@ class ModelMixin(nn.Module):
     """Stand-in for diffusers' mixin: only its base class is used."""
 
 
-DIFFUSERS_MODELS = ("diffusers.configuration_utils", "diffusers.models.modeling_utils")
+DIFFUSERS: dict[str, dict[str, Any]] = {
+    "diffusers": {},
+    "diffusers.configuration_utils": {
+        "ConfigMixin": ConfigMixin,
+        "register_to_config": register_to_config,
+    },
+    "diffusers.models": {},
+    "diffusers.models.modeling_utils": {"ModelMixin": ModelMixin},
+    "diffusers.schedulers": {},
+    "diffusers.schedulers.scheduling_utils": {
+        "KarrasDiffusionSchedulers": (),  # only listed
+        "SchedulerMixin": type("SchedulerMixin", (), {}),
+        "SchedulerOutput": type("SchedulerOutput", (), {}),
+    },
+    "diffusers.utils": {"deprecate": None, "is_scipy_available": lambda: False},
+    "diffusers.utils.torch_utils": {"randn_tensor": None},
+}
+"""The part of diffusers that Wan's networks and solvers are declared with."""
 
 
-def install_diffusers_mixins() -> None:
-    """Register the part of diffusers that Wan's networks are declared with."""
-    for name in ("diffusers", "diffusers.models", *DIFFUSERS_MODELS):
-        register(name)
-    configuration, modeling = (sys.modules[name] for name in DIFFUSERS_MODELS)
-    configuration.ConfigMixin = ConfigMixin
-    configuration.register_to_config = register_to_config
-    modeling.ModelMixin = ModelMixin
+def install_diffusers() -> None:
+    """Register :data:`DIFFUSERS`, which needs no package."""
+    for name, attributes in DIFFUSERS.items():
+        vars(register(name)).update(attributes)
 
 
 PLAIN = {

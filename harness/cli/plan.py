@@ -97,9 +97,9 @@ def _outline_cell(
 
 
 def _environment_of(cell: SuiteCell, recipe: Recipe) -> str:
-    baseline = recipe.baselines.get(cell.baseline)
     side: Side = suites.parse_side(cell.reference or cell.baseline, cell.recipe)
-    return baseline.environment if baseline and not cell.reference else side.environment
+    baseline = recipe.baselines.get(side.environment)
+    return baseline.environment if baseline else side.environment
 
 
 def _estimate(

@@ -18,7 +18,7 @@ from torch import Tensor
 from runners.protocol import drive, wire
 from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from runners.protocol.recorder import Recorder
-from upstream_envs import stand_ins
+from upstream_envs import stand_ins, wan_network
 from upstream_envs.call_plan import CausalCalls
 
 SHELLS = (
@@ -238,17 +238,6 @@ class FastVideoSide:
         (backend,) = {layer.backend.name for layer in layers}
         return drive.attention_in_force() if backend == "TORCH_SDPA" else str(backend)
 
-    def _network(self) -> dict[str, Any]:
-        parameters = list(self._transformer.parameters())
-        (dtype,) = {parameter.dtype for parameter in parameters}
-        (device,) = {parameter.device.type for parameter in parameters}
-        return {
-            "num_parameters": sum(parameter.numel() for parameter in parameters),
-            "dtype": drive.dtype_name(dtype),
-            "device": device,
-            "compile": any(m._compiled_call_impl is not None for m in self._transformer.modules()),
-        }
-
     def settings(self) -> wire.Settings:
         """Read what is in force from the loaded stage."""
         job, len_t = self._job, self._stage.num_frames_per_block
@@ -278,7 +267,7 @@ class FastVideoSide:
             threads=torch.get_num_threads(),
             torch=torch.__version__,
             cudnn=drive.cudnn_version(),
-            **self._network(),
+            **wan_network.in_force(self._transformer),
         )
 
     def run(self, recorder: Recorder) -> None:

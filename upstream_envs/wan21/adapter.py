@@ -1,0 +1,238 @@
+"""Drives the official Wan2.1 text-to-video runner, unpatched, as the reference side.
+
+``WanT2V.generate`` runs whole: its network, CFG and UniPC solver. Upstream keeps weights and
+latents in float32 and computes under autocast, which a job spells as dtype ``autocast_bfloat16``.
+"""
+
+import importlib
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from runners.protocol import drive, wire
+from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
+from runners.protocol.recorder import Recorder
+from upstream_envs import stand_ins, wan_network
+from upstream_envs.call_plan import UpstreamChangedError
+
+SHELLS = ("wan", "wan.modules", "wan.utils", "wan.distributed")
+
+INERT = {
+    "wan.distributed.fsdp": ("shard_model",),
+    "wan.modules.t5": ("T5EncoderModel",),
+    "wan.modules.vae": ("WanVAE",),
+}
+
+AUTOCAST = {"autocast_bfloat16": torch.bfloat16, "autocast_float16": torch.float16}
+"""Dtypes of a GPU job to what upstream computes in; weights and latents stay in float32."""
+
+TRAIN_TIMESTEPS = 1000
+
+VAE_STRIDE = (4, 8, 8)
+
+DRIVEN: dict[str, tuple[object, ...]] = {
+    "solver": ("unipc",),
+    "ar_steps": (1,),
+    "sink_t": (0,),
+    "compile": (False,),
+    "cuda_graph": (False,),
+    "decoder": ("none",),
+}
+"""What this adapter does: one AR step that sees every frame, uncompiled, latents only."""
+
+
+def import_upstream() -> Any:
+    """Import upstream's loop and network with the attention of :mod:`upstream_envs.stand_ins`."""
+    stand_ins.install_shells(stand_ins.source_folder(), SHELLS)
+    stand_ins.install_inert(INERT)
+    stand_ins.install_diffusers()
+    upstream = SimpleNamespace(
+        model=importlib.import_module("wan.modules.model"),
+        loop=importlib.import_module("wan.text2video"),
+    )
+    upstream.model.flash_attention = stand_ins.attention
+    # A progress bar would write into the lines that the step report is on.
+    upstream.loop.tqdm = lambda steps: steps
+    return upstream
+
+
+class Wan21Side:
+    """The official text-to-video loop, ready to run the whole job in one call."""
+
+    def __init__(self, job: wire.Job) -> None:
+        """Load network and inputs, and put noise and timing in place."""
+        dtypes, kernels = (("float32",), ("sdpa",))
+        if job.device == "cuda":
+            dtypes, kernels = tuple(AUTOCAST), ("cudnn", "sdpa")
+        more = {"window_t": (job.len_t,), "dtype": dtypes, "attention": kernels}
+        drive.require(job, DRIVEN | more)
+        self._job, self._upstream = job, import_upstream()
+        drive.choose_kernels(job.attention)
+        model = wan_network.empty(self._upstream.model, "WanModel", job.network)
+        self._model = wan_network.load(model, job, torch.float32)
+        self.bank = NoiseBank(job, job.device, torch.float32)
+        self._text = {
+            # Upstream's text encoder gives bfloat16.
+            name: value.to(job.device, torch.bfloat16 if job.dtype in AUTOCAST else torch.float32)
+            for name, value in load_artifact(job.text).items()
+        }
+        self._runner = self._build_runner()
+        self._upstream.loop.torch = BankedTorch(self._draw)
+        self._schedulers: list[Any] = []
+        self._keep_schedulers()
+        self._told: list[Tensor] = []
+        self.facts = stand_ins.source_facts() | {
+            "shells": ", ".join(SHELLS),
+            "inert": ", ".join(INERT),
+            "stand_ins": "diffusers mixins; torch.randn in the loop; no progress bar",
+            "attention": f"scaled_dot_product_attention, {drive.attention_in_force()}",
+            "autocast": job.dtype if job.dtype in AUTOCAST else "none on a CPU",
+        }
+
+    def _build_runner(self) -> Any:
+        """Upstream's runner without its constructor, which loads every model from disk."""
+        runner = self._upstream.loop.WanT2V.__new__(self._upstream.loop.WanT2V)
+        vars(runner).update(
+            device=torch.device(self._job.device),
+            rank=0,
+            t5_cpu=True,  # the embeddings are there already
+            sp_size=1,
+            num_train_timesteps=TRAIN_TIMESTEPS,
+            param_dtype=AUTOCAST.get(self._job.dtype, torch.bfloat16),
+            vae_stride=VAE_STRIDE,
+            patch_size=self._model.patch_size,
+            sample_neg_prompt="negative",
+            model=self._model,
+            text_encoder=lambda prompts, _device: [self._text[prompts[0]]],
+            vae=SimpleNamespace(
+                model=SimpleNamespace(z_dim=self._job.network.out_dim), decode=self._take_latents
+            ),
+        )
+        return runner
+
+    def _draw(self, shape: tuple[int, ...]) -> Tensor:
+        """Initial noise [C, T, H, W]."""
+        return check_shape(self.bank.tensor(0, 0).transpose(0, 1).contiguous(), shape)
+
+    def _keep_schedulers(self) -> None:
+        """Let this side see the solver that the loop makes for itself."""
+        make = self._upstream.loop.FlowUniPCMultistepScheduler
+
+        def kept(**options: Any) -> Any:
+            self._schedulers.append(make(**options))
+            return self._schedulers[-1]
+
+        self._upstream.loop.FlowUniPCMultistepScheduler = kept
+
+    def _tables(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Sigmas and timesteps of the last solver."""
+        scheduler = self._schedulers[-1]
+        sigmas = tuple(scheduler.sigmas[:-1].tolist())  # the last one is the clean end
+        return sigmas, tuple(map(float, scheduler.timesteps.tolist()))
+
+    def _solver_in_force(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The tables of a solver made as the loop makes its own; ``run`` compares the two."""
+        scheduler = self._upstream.loop.FlowUniPCMultistepScheduler(
+            num_train_timesteps=TRAIN_TIMESTEPS, shift=1, use_dynamic_shifting=False
+        )
+        scheduler.set_timesteps(self._job.denoising_steps, shift=self._job.shift)
+        return self._tables()
+
+    def _dtype(self) -> str:
+        """``autocast_...`` where upstream computes in another dtype than its weights."""
+        weights = str(wan_network.in_force(self._model)["dtype"])
+        if self._job.device == "cpu":  # upstream's autocast is CUDA's
+            return weights
+        names = {dtype: name for name, dtype in AUTOCAST.items()}
+        return names[self._runner.param_dtype] if weights == "float32" else weights
+
+    def settings(self) -> wire.Settings:
+        """Read what is in force from the loaded runner."""
+        job = self._job
+        sigmas, timesteps = self._solver_in_force()
+        is_redirected = self._upstream.model.flash_attention is stand_ins.attention
+        return wire.Settings(
+            **wan_network.in_force(self._model) | {"dtype": self._dtype()},
+            slug=job.slug,
+            size=job.size,
+            weights_sha256=wire.sha256_once(Path(job.weights.path)),
+            noise_sha256=wire.sha256_file(Path(job.noise.path)),
+            text_sha256=wire.sha256_file(Path(job.text.path)),
+            seed=job.seed,
+            ar_steps=1,
+            sigmas=sigmas,
+            timesteps=timesteps,
+            timestep_rounding="none",
+            guidance=job.guidance,
+            len_t=job.len_t,
+            window_t=job.len_t,
+            sink_t=0,
+            latent_shape=(job.len_t, self._model.in_dim, job.latent_height, job.latent_width),
+            attention=drive.attention_in_force() if is_redirected else "upstream's own",
+            cuda_graph=False,
+            decoder="none",
+            threads=torch.get_num_threads(),
+            torch=torch.__version__,
+            cudnn=drive.cudnn_version(),
+        )
+
+    def run(self, recorder: Recorder) -> None:
+        """Run upstream's own ``generate``, then check how it used solver and network."""
+        job, told = self._job, self._solver_in_force()
+        self._recorder = recorder
+        self._observe()
+        _, stride_h, stride_w = VAE_STRIDE
+        self._runner.generate(
+            "text",
+            size=(stride_w * job.latent_width, stride_h * job.latent_height),
+            frame_num=VAE_STRIDE[0] * (job.len_t - 1) + 1,
+            shift=job.shift,
+            sampling_steps=job.denoising_steps,
+            guide_scale=job.guidance,
+            seed=0,  # the noise comes from the bank
+            offload_model=False,
+        )
+        self._check(told)
+        recorder.end(0, self._latents_CTHW.transpose(0, 1), print_line=True)
+
+    def _observe(self) -> None:
+        """Mark each denoising step at its first network call; CFG makes two calls a step."""
+        forward = self._model.forward
+
+        def observed(x: list[Tensor], t: Tensor, **others: Any) -> list[Tensor]:
+            if not self._told:
+                self._recorder.begin()
+            if len(self._told) % 2 == 0:
+                self._recorder.denoise()
+            self._told.append(t.clone())  # reading the value would make the host wait
+            return forward(x, t, **others)
+
+        self._model.forward = observed
+
+    def _take_latents(self, latents: list[Tensor]) -> list[Tensor]:
+        """Stand-in for the decoder: what it is given is the result."""
+        self._recorder.mark("diffuse")
+        (self._latents_CTHW,) = latents
+        return latents
+
+    def _check(self, tables: tuple[tuple[float, ...], ...]) -> None:
+        """Raise :class:`UpstreamChangedError` unless a finished run has gone to plan."""
+        if self._tables() != tables:
+            raise UpstreamChangedError("the loop's solver has other tables than the settings say")
+        planned = [t for t in self._job.timesteps for _ in ("conditional", "unconditional")]
+        told = [float(t) for t in self._told]
+        if len(told) != len(planned) or not all(map(math.isclose, told, planned)):
+            raise UpstreamChangedError(f"network told {told}, planned {planned}")
+
+
+def build(job: wire.Job) -> Wan21Side:
+    """The driven side of a job."""
+    return Wan21Side(job)
+
+
+if __name__ == "__main__":
+    drive.drive(build)

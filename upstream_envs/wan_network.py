@@ -1,0 +1,66 @@
+"""Wan's own transformer classes: built without filling memory twice, loaded strictly."""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runners.protocol import drive, wire
+from runners.protocol.inputs import load_artifact
+
+
+def empty(module: ModuleType, name: str, network: wire.Network, **options: Any) -> nn.Module:
+    """Class ``name`` of upstream's ``module`` in a job's shape, parameters on the meta device."""
+    rope_params = module.rope_params
+
+    def on_the_cpu(*args: Any) -> Tensor:
+        with torch.device("cpu"):  # a table, no parameter: nothing would fill it later
+            return rope_params(*args)
+
+    module.rope_params = on_the_cpu
+    try:
+        with torch.device("meta"):
+            return getattr(module, name)(
+                text_len=network.text_len,
+                in_dim=network.in_dim,
+                dim=network.dim,
+                ffn_dim=network.ffn_dim,
+                freq_dim=network.freq_dim,
+                text_dim=network.text_dim,
+                out_dim=network.out_dim,
+                num_heads=network.num_heads,
+                num_layers=network.num_layers,
+                **options,
+            )
+    finally:
+        module.rope_params = rope_params
+
+
+def load(model: nn.Module, job: wire.Job, dtype: torch.dtype) -> nn.Module:
+    """Fill an empty model with the job's weights, on the job's device.
+
+    Raises:
+        RuntimeError: A parameter is missing, surplus or of another shape; names it.
+    """
+    weights = load_artifact(job.weights, job.device)
+    state = {name: value.to(job.device, dtype) for name, value in weights.items()}
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def in_force(model: nn.Module) -> dict[str, Any]:
+    """Settings that a loaded model itself shows.
+
+    Raises:
+        ValueError: Its parameters have several dtypes or devices.
+    """
+    parameters = list(model.parameters())
+    (dtype,) = {parameter.dtype for parameter in parameters}
+    (device,) = {parameter.device.type for parameter in parameters}
+    return {
+        "num_parameters": sum(parameter.numel() for parameter in parameters),
+        "dtype": drive.dtype_name(dtype),
+        "device": device,
+        "compile": any(m._compiled_call_impl is not None for m in model.modules()),
+    }
