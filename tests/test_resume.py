@@ -255,17 +255,41 @@ def test_changed_suite_is_refused(place, tmp_path, replayed, old, new, said):
         pytest.param((), "# edited\n", "code of environment left", id="adapter"),
     ],
 )
-def test_changed_environment_is_refused(place, tmp_path, replayed, packages, edit, said):
-    """Trials of two environments or adapters never meet in one run."""
-    place.run(tmp_path / "run", only="left")
-    workplace.declare(place, "left", 0.001, packages)
-    with (place.environments_dir / "left" / "adapter.py").open("a") as adapter:
-        adapter.write(edit)
+def test_changed_environment_is_refused(place, tmp_path, monkeypatch, packages, edit, said):
+    """Trials of two environments or adapters never meet in one cell."""
+    monkeypatch.setattr(workplace, "Silent", lambda: Stopper(3))
+    with pytest.raises(Interrupted):
+        place.run(tmp_path / "run", only="left")
+    change_left(place, packages, edit)
     try:
         with pytest.raises(UsageFault, match=said):
             place.resume(tmp_path / "run")
     finally:
         workplace.declare(place, "left", 0.001)
+
+
+def test_judged_cell_keeps_the_environment_it_ran_in(place, tmp_path, replayed):
+    """A cell is added after an environment changed; the record has both environments."""
+    place.run(tmp_path / "run", only="left")
+    before = open_run(tmp_path / "run").read_run()["environments"]["left"]
+    change_left(place, (), "# edited\n")
+    try:
+        place.add(tmp_path / "run", only="/")
+    finally:
+        workplace.declare(place, "left", 0.001)
+    run = open_run(tmp_path / "run").read_run()
+
+    assert run["environments"][f"left@{before['code_digest'][:8]}"] == before
+    assert run["environments"]["left"]["code_digest"] != before["code_digest"]
+    assert [cell for cell in run["cells"] if cell in (LEFT, RIGHT)] == [LEFT, RIGHT]
+    assert len(run["sittings"]) == 2
+
+
+def change_left(place, packages, edit):
+    """Declare the environment ``left`` anew, its adapter edited."""
+    workplace.declare(place, "left", 0.001, packages)
+    with (place.environments_dir / "left" / "adapter.py").open("a") as adapter:
+        adapter.write(edit)
 
 
 def test_other_suite_is_refused(place, undisturbed, tmp_path):
