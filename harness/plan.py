@@ -2,12 +2,11 @@
 
 import dataclasses
 import random
-from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from harness.errors import UsageFault
-from harness.records import Phase, Plan, PlannedCell, PlannedTrial, Role, Side
+from harness.records import Phase, Plan, PlannedCell, PlannedTrial, Role, Side, UnsupportedCell
 from harness.suites import (
     Device,
     Recipe,
@@ -57,11 +56,17 @@ def plan_suite(
         if not reason and driven is not None:
             reason = _why_undriven(cell, recipe, sides, driven)
         if reason:
-            unsupported.append((cell_id, reason))
+            unsupported.append(
+                UnsupportedCell(
+                    cell_id=cell_id,
+                    candidate=sides.candidate,
+                    reference=sides.reference,
+                    reason=reason,
+                )
+            )
             continue
         job = _base_job(suite, cell.recipe, recipe, recipes, device)
         cells.append(_plan_cell(cell_id, suite, cell, sides, device_key, job))
-    _refuse_repeats([*(cell.cell_id for cell in cells), *dict(unsupported)], name)
     return Plan(
         suite=name,
         device=device_key,
@@ -311,9 +316,3 @@ def _interleave(
 
 def _slug(side: Side) -> str:
     return "".join(char if char.isalnum() else "-" for char in str(side)).strip("-")
-
-
-def _refuse_repeats(cell_ids: list[str], suite: str) -> None:
-    for cell_id, times in Counter(cell_ids).items():
-        if times > 1:
-            raise UsageFault(f"suite {suite}: the cell {cell_id} stands there twice")

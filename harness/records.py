@@ -112,6 +112,16 @@ class PlannedCell:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnsupportedCell:
+    """A cell of a suite that will not run, and why."""
+
+    cell_id: str
+    candidate: Side
+    reference: Side
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A suite on a device: what will run and what cannot."""
 
@@ -119,8 +129,8 @@ class Plan:
     device: str
     size: str
     cells: tuple[PlannedCell, ...]
-    unsupported: tuple[tuple[str, str], ...]
-    """Cells outside the denominator, with the reason."""
+    unsupported: tuple[UnsupportedCell, ...]
+    """Cells outside the denominator."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,7 +98,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "sittings": [_sitting(here)],
         "cells": [cell.cell_id for cell in planned.cells],
         "plan": dump_plan(planned.cells),
-        "unsupported": planned.unsupported,
+        "unsupported": [(cell.cell_id, cell.reason) for cell in planned.unsupported],
         "environments": {env.name: continuing.describe(env) for env in built.values()},
         "sandbox": "process",
         "state": State.RUNNING,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from harness import suites
 from harness.errors import UsageFault
 from harness.plan import change_job, phase_at, phase_of, plan_suite, sigma_table
-from harness.records import Phase, Role
+from harness.records import Phase, Role, Side, UnsupportedCell
 from harness.suites import Suite, SuiteCell
 from runners.protocol.wire import Job
 from tests.fakes import samples
@@ -121,18 +121,19 @@ def test_trial_ids_are_unique_and_fit_a_file_name():
     assert max(map(len, ids)) < 200
 
 
-def test_cell_named_twice_is_refused():
-    """Two cells with one id would write over each other."""
-    with pytest.raises(UsageFault, match=f"{TAEHV}/cpu/fastvideo stands there twice"):
-        plan(CELL, replace(CELL, limit=3.0))
-
-
 def test_full_size_on_a_cpu_is_unsupported():
     """Cells that the device cannot hold are listed with the reason, outside the denominator."""
     planned = plan(CELL, size="full", device="cpu")
 
     assert planned.cells == ()
-    assert planned.unsupported == ((f"{TAEHV}/cpu/fastvideo", "full size needs a GPU"),)
+    assert planned.unsupported == (
+        UnsupportedCell(
+            cell_id=f"{TAEHV}/cpu/fastvideo",
+            candidate=Side(environment="flashdreams", overrides=()),
+            reference=Side(environment="fastvideo", overrides=()),
+            reason="full size needs a GPU",
+        ),
+    )
 
 
 def test_full_size_on_a_gpu_is_planned_as_published():
