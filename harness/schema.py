@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import IntegrityFault
-from harness.records import PairRow, ParityRow, StepRow, TelemetryRow, TrialRow
+from harness.records import LogStep, PairRow, ParityRow, StepRow, TelemetryRow, TrialRow
 
 SCHEMA_VERSION = 2
 """Raised whenever a column, a key of ``run.json`` or the layout of a run changes meaning."""
 
-Row = TypeVar("Row", StepRow, TelemetryRow, TrialRow, PairRow, ParityRow)
+Row = TypeVar("Row", LogStep, StepRow, TelemetryRow, TrialRow, PairRow, ParityRow)
 
 TABLES: dict[type, str] = {
     StepRow: "steps",

@@ -290,8 +290,8 @@ class Store:
         places = {trial_id: place for place, trial_id in enumerate(trials)}
 
         def key(row: Row) -> tuple[int, int]:
-            trial_id = vars(row).get("trial_id", "")
-            return order.get(row.cell_id, len(order)), places.get(trial_id, len(places))
+            cell_id, trial_id = vars(row)["cell_id"], vars(row).get("trial_id", "")
+            return order.get(cell_id, len(order)), places.get(trial_id, len(places))
 
         return sorted(rows, key=key)
 
