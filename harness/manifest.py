@@ -10,7 +10,10 @@ from harness.errors import IntegrityFault
 from harness.schema import SCHEMA_VERSION, check_version
 
 MANIFEST_FILE, RUN_FILE = "MANIFEST.jsonl", "run.json"
-EVIDENCE = ("steps", "telemetry", "logs", "captures")
+IMPORTS = "imports"
+PARTS = ("steps", "telemetry", "imported_steps", "imported_figures")
+"""Tables of many files, one for each trial or import."""
+EVIDENCE = (*PARTS, "logs", "captures", IMPORTS)
 """Folders in which every file must stand in the manifest; what a report added does not."""
 
 

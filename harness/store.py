@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,8 +19,10 @@ from filelock import FileLock, Timeout
 
 from harness.durable import BESIDE, beside, disk_faults, files_in, publish, sync, write_beside
 from harness.errors import IntegrityFault, UsageFault
+from harness.frames import Frames
 from harness.manifest import (
     MANIFEST_FILE,
+    PARTS,
     RUN_FILE,
     Entry,
     evidence_files,
@@ -30,20 +32,14 @@ from harness.manifest import (
 from harness.records import PairRow, ParityRow, PlannedCell, StepRow, TelemetryRow, TrialRow
 from harness.runfile import dump_run, load_plan, load_run
 from harness.schema import (
-    PARTED,
-    SCHEMA_VERSION,
     TABLES,
     Row,
     read_table,
     schema_of,
     to_rows,
     to_table,
-    units_of,
 )
 from runners.protocol.wire import sha256_file
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Parts = Mapping[type[Any], Sequence[Any]]
 """Rows of the tables that have a file a trial, by their type."""
@@ -187,6 +183,27 @@ class Store:
                 ]
             )
 
+    def add_import(
+        self, work: Path, place: Path, table: pa.Table, row_type: type, digests: Mapping[str, str]
+    ) -> None:
+        """Move an imported log's files to their place and enter its rows.
+
+        Args:
+            work: Folder with its files.
+            place: Where that folder belongs; it may be there already, as a stopped import left it.
+            table: Its rows.
+            row_type: Record that the rows are.
+            digests: Of every file, by the path it will have in the run's folder.
+        """
+        with self.writing():
+            if not place.exists():
+                for path in files_in(work):
+                    sync(path)
+                place.parent.mkdir(exist_ok=True)
+                work.rename(place)
+                sync(place.parent)
+            self._publish([self._write_parquet(table, row_type, place.name)], digests)
+
     def register(self, digests: Mapping[str, str]) -> None:
         """Enter files in the manifest, in place of earlier entries for the same files."""
         with self.writing():
@@ -230,10 +247,13 @@ class Store:
 
     def _write_table(self, rows: Sequence[Row], row_type: type[Row], part: str = "") -> Path:
         """Write a table beside its place; returns the place."""
+        return self._write_parquet(to_table(rows, row_type), row_type, part)
+
+    def _write_parquet(self, table: pa.Table, row_type: type, part: str = "") -> Path:
         name = TABLES[row_type]
         path = self.folder / name / f"{part}.parquet" if part else self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(to_table(rows, row_type), beside(path), write_page_checksum=True)
+        pq.write_table(table, beside(path), write_page_checksum=True)
         sync(beside(path))
         return path
 
@@ -250,9 +270,7 @@ class Store:
     def _settle_files(self) -> None:
         """Finish the renames that the manifest already names; drop what it does not."""
         unfinished = [
-            path
-            for part in (".", *(TABLES[t] for t in PARTED))
-            for path in (self.folder / part).glob(f"*{BESIDE}")
+            path for part in (".", *PARTS) for path in (self.folder / part).glob(f"*{BESIDE}")
         ]
         if unfinished:
             try:
@@ -299,39 +317,6 @@ class Store:
         return str(path.relative_to(self.folder))
 
 
-class Frames:
-    """The tables of a run as pandas frames; maps are dicts, units are in ``attrs``."""
-
-    def __init__(self, store: Store) -> None:
-        """Read from ``store`` when asked."""
-        self._store = store
-
-    def steps(self) -> "pd.DataFrame":
-        """A row per AR step and rank."""
-        return self._frame(StepRow)
-
-    def telemetry(self) -> "pd.DataFrame":
-        """A row per reading of a GPU."""
-        return self._frame(TelemetryRow)
-
-    def trials(self) -> "pd.DataFrame":
-        """A row per process launch."""
-        return self._frame(TrialRow)
-
-    def pairs(self) -> "pd.DataFrame":
-        """A row per judged cell."""
-        return self._frame(PairRow)
-
-    def parity(self) -> "pd.DataFrame":
-        """A row per compared AR step."""
-        return self._frame(ParityRow)
-
-    def _frame(self, row_type: type) -> "pd.DataFrame":
-        frame = self._store.read_table(row_type).to_pandas(maps_as_pydicts="strict")
-        frame.attrs = {"schema": SCHEMA_VERSION, "units": units_of(row_type)}
-        return frame
-
-
 def open_store(folder: Path | str) -> Frames:
     """Open a run for analysis.
 
@@ -341,7 +326,7 @@ def open_store(folder: Path | str) -> Frames:
     """
     run_store = open_run(Path(folder))
     run_store.verify()
-    return Frames(run_store)
+    return Frames(run_store.read_table)
 
 
 def require_new(folder: Path) -> None:
