@@ -1,7 +1,7 @@
 """Logs that were made elsewhere: kept as they are, parsed, and never taken for a measurement.
 
-Each stands in a folder of its own, ``imports/ID``, with a record that proves the raw log and itself.
-Its rows go into tables of their own, so that no verdict can rest on one.
+Each stands in a folder of its own, ``imports/ID``, with a record that proves the raw log and
+itself. Its rows go into tables of their own, so that no verdict can rest on one.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from harness.manifest import IMPORTS, read_manifest
 from harness.plan import phase_at
 from harness.records import Basis, ImportedFigure, ImportedStep
 from harness.runfile import State
-from harness.schema import SCHEMA_VERSION, check_version, schema_of, to_table
+from harness.schema import SCHEMA_VERSION, TABLES, check_version, read_table, schema_of, to_table
 from harness.store import LOGS, WORK, Store
 from runners.protocol import wire
 
@@ -74,11 +74,18 @@ class Imported:
 
     record: ImportRecord
     table: pa.Table
+    digests: dict[str, str]
+    """Of every raw file, by its path in the run's folder."""
 
     @property
     def row_type(self) -> type:
         """Record that the rows are."""
         return row_type_of(self.record)
+
+    @property
+    def table_name(self) -> str:
+        """Path of the rows in the run's folder."""
+        return f"{TABLES[self.row_type]}/{self.record.import_id}.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +186,17 @@ def read_import(folder: Path, record: ImportRecord) -> Imported:
         raise IntegrityFault(f"{log} is missing or was altered after the import")
     with log.open("rb") as opened:
         parsed = read_log(opened, str(log), record.format)
-    return Imported(record=record, table=_to_table(parsed, record))
+    digests = digests_of(folder, record)
+    return Imported(record=record, table=_to_table(parsed, record), digests=digests)
+
+
+def fault_of_table(run_store: Store, imported: Imported) -> str:
+    """How the stored rows of an import differ from what its log says; empty if they do not."""
+    try:
+        stored = read_table(run_store.folder / imported.table_name, imported.row_type)
+    except IntegrityFault as error:
+        return str(error)
+    return "" if stored.equals(imported.table) else "its rows are not what its log says"
 
 
 def digests_of(folder: Path, record: ImportRecord) -> dict[str, str]:

@@ -23,6 +23,7 @@ from harness.frames import Frames
 from harness.manifest import (
     MANIFEST_FILE,
     PARTS,
+    RUN_COPY_FILE,
     RUN_FILE,
     Entry,
     evidence_files,
@@ -109,6 +110,11 @@ class Store:
         with self.writing():
             self._publish([self._write_table(rows, row_type, part)])
 
+    def write_part(self, table: pa.Table, row_type: type, part: str) -> None:
+        """Write one part of a table of many files in place of what was there."""
+        with self.writing():
+            self._publish([self._write_parquet(table, row_type, part)])
+
     def read_rows(self, row_type: type[Row]) -> list[Row]:
         """Read a table back as records; a table that was never written is empty.
 
@@ -125,10 +131,12 @@ class Store:
         return pa.concat_tables([schema_of(row_type).empty_table(), *tables])
 
     def write_run(self, run: Mapping[str, Any]) -> None:
-        """Write what the run was asked for, and how it stands."""
+        """Write what the run was asked for, and how it stands; twice, for no log repeats it."""
+        places = [self.folder / RUN_FILE, self.folder / RUN_COPY_FILE]
         with self.writing():
-            write_beside(self.folder / RUN_FILE, dump_run(dict(run)))
-            self._publish([self.folder / RUN_FILE])
+            for place in places:
+                write_beside(place, dump_run(dict(run)))
+            self._publish(places)
 
     def read_run(self) -> dict[str, Any]:
         """Read ``run.json``.
@@ -361,7 +369,7 @@ def open_run(folder: Path) -> Store:
     Raises:
         UsageFault: It is none.
     """
-    if not (folder / RUN_FILE).is_file():
+    if not any((folder / name).is_file() for name in (RUN_FILE, RUN_COPY_FILE)):
         raise UsageFault(
             f"{folder} is not a run: no {RUN_FILE} in it; runs are made by: fdbench run"
         )
