@@ -44,6 +44,8 @@ class Origin:
     device: str
     side: str
     scene: str
+    gpus: int = 0
+    """GPUs that ran together; 0 where that was not said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,14 +221,16 @@ def _read_candidate(path: Path, origin: Origin, name: str | None) -> Candidate:
         raise NotThisFormatError(f"{error}\nNothing was imported") from error
     full_at, has_graph = 0, False
     if parsed.table is None:
-        origin = Origin(recipe="", device="", side="", scene="")
+        origin, place = Origin(recipe="", device="", side="", scene=""), "figures"
     else:
         full_at, has_graph = _window_of(origin, path)
-    words = [*filter(None, asdict(origin).values())] or ["figures"]
+        origin = replace(origin, gpus=origin.gpus or 1)
+        device = f"{origin.gpus}x{origin.device}" if origin.gpus > 1 else origin.device
+        place = ".".join(filter(None, (origin.recipe, device, origin.side, origin.scene)))
     record = ImportRecord(
         **asdict(origin),
         schema=SCHEMA_VERSION,
-        import_id=".".join([*words, digest[:12]]),
+        import_id=f"{place}.{digest[:12]}",
         basis=Basis.PUBLISHED if parsed.table is None else Basis.PARSED,
         format=parsed.format,
         source=path.name,
@@ -251,6 +255,8 @@ def _window_of(origin: Origin, path: Path) -> tuple[int, bool]:
             raise UsageFault(f"{path}: say with --{flag} what its steps are of (see: fdbench list)")
     recipe = recipes[suites.pick("recipe", origin.recipe, recipes)]
     suites.pick("device", origin.device, devices)
+    if recipe.gpus > 1 and not origin.gpus:
+        raise UsageFault(f"{path}: {origin.recipe} runs on 1 or more GPUs; say with --num-gpus")
     sides = ["flashdreams", *recipe.baselines]
     if origin.side not in sides:
         raise UsageFault(f"{origin.recipe} has no side {origin.side!r}; it has {', '.join(sides)}")

@@ -206,6 +206,8 @@ class ImportedStep(LogStep):
     import_id: str
     recipe: str
     device: str
+    gpus: int
+    """GPUs that ran together, one process each."""
     side: str
     """``flashdreams`` or a baseline of the recipe, as whoever imported it said."""
     scene: str

@@ -1,13 +1,13 @@
 """Logs that were made elsewhere: what they say, apart from everything that was measured here."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
 from urllib.parse import quote
 
 from harness import stats
-from harness.imports import LOG_FILE, ImportRecord
+from harness.imports import LOG_FILE, ImportRecord, Origin
 from harness.manifest import IMPORTS
 from harness.records import ImportedFigure
 from reports.charts import grouped_bars
@@ -22,6 +22,7 @@ class ImportedRow:
 
     recipe: str
     device: str
+    gpus: int
     side: str
     scene: str
     figure: str
@@ -31,6 +32,7 @@ class ImportedRow:
     slowest_rank_ms: float | None
     """The same of each log's slowest rank; None where the logs have one rank."""
     each_ms: tuple[float, ...]
+    """Ascending."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +67,17 @@ def imported_section(folder: Path, logs: Sequence[ImportedLog]) -> ImportedSecti
 
 def imported_rows(logs: Sequence[ImportedLog]) -> tuple[ImportedRow, ...]:
     """Every figure of every side, sides in the order they came."""
-    sides: dict[tuple[str, ...], list[ImportedLog]] = {}
+    sides: dict[tuple[Origin, bool], list[ImportedLog]] = {}
     for log in logs:
         if log.steps:
-            record = log.record
-            is_bar = str(record.format == "tqdm")
-            key = (record.recipe, record.device, record.side, record.scene, is_bar)
-            sides.setdefault(key, []).append(log)
-    return tuple(
-        _row(name, statistic, group)
-        for (*_, is_bar), group in sides.items()
-        for name, statistic in (_BAR if is_bar == "True" else _STEP).items()
-    )
+            said = {item.name: getattr(log.record, item.name) for item in fields(Origin)}
+            sides.setdefault((Origin(**said), log.record.format == "tqdm"), []).append(log)
+    rows = []
+    for (_, is_bar), group in sides.items():
+        statistics = _BAR if is_bar else _STEP
+        made = [_row(name, statistic, group) for name, statistic in statistics.items()]
+        rows += [row for row in made if row.value_ms is not None] or made[:1]
+    return tuple(rows)
 
 
 Statistic = Callable[[Sequence[stats.Timed]], float | None]
@@ -99,12 +100,13 @@ def _row(name: str, statistic: Statistic, logs: Sequence[ImportedLog]) -> Import
     return ImportedRow(
         recipe=record.recipe,
         device=record.device,
+        gpus=record.gpus,
         side=record.side,
         scene=record.scene,
         figure=name,
         value_ms=median(ranks[0] for ranks in each) if each else None,
         slowest_rank_ms=median(slowest) if slowest else None,
-        each_ms=tuple(ranks[0] for ranks in each),
+        each_ms=tuple(sorted(ranks[0] for ranks in each)),
     )
 
 
@@ -145,4 +147,5 @@ def _chart(recipe: str, figure: str, rows: Sequence[ImportedRow]) -> Chart:
 
 
 def _group(row: ImportedRow) -> str:
-    return " ".join(filter(None, (display_device(row.device), row.scene)))
+    device = display_device(row.device)
+    return " ".join(filter(None, (f"{row.gpus}×{device}" if row.gpus > 1 else device, row.scene)))

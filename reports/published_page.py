@@ -137,6 +137,10 @@ def _comparable(evidence: Evidence, latency: Sequence[LatencyRow]) -> list[Laten
     return [row for row in latency if is_full and not row.withheld]
 
 
+def _place(row: PublishedRow) -> tuple[str, str, int, str]:
+    return row.recipe, row.device, row.gpus, row.scene
+
+
 def _scene_of(cell_id: str) -> str:
     return "".join(cell_id.split("/")[3:])
 
@@ -145,7 +149,7 @@ def _compare(
     rows: Sequence[PublishedRow], measured: Sequence[LatencyRow], evidence: Evidence
 ) -> tuple[Comparison, ...]:
     logs = {
-        (row.recipe, row.device, row.scene, row.side): row.value_ms
+        (row.recipe, row.device, row.gpus, row.scene, row.side): row.value_ms
         for row in imported_rows(evidence.imports)
         if row.figure == STATED
     }
@@ -158,8 +162,8 @@ def _compare(
                 if (one.recipe, one.device, one.baseline, _scene_of(one.cell_id))
                 == (row.recipe, row.device, row.baseline, row.scene)
             ),
-            logged_upstream_ms=logs.get((row.recipe, row.device, row.scene, row.baseline)),
-            logged_flashdreams_ms=logs.get((row.recipe, row.device, row.scene, "flashdreams")),
+            logged_upstream_ms=logs.get((*_place(row), row.baseline)),
+            logged_flashdreams_ms=logs.get((*_place(row), "flashdreams")),
         )
         for row in rows
     )

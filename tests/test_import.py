@@ -228,6 +228,20 @@ def test_what_is_said_of_a_log_must_be_known(tmp_path, words, said):
     assert not (tmp_path / "run").exists()
 
 
+def test_number_of_gpus_must_be_said_where_it_varies(tmp_path):
+    """A log of one GPU is not the figure of four: the report keeps them apart."""
+    log, run = NAMES["lingbot"], tmp_path / "run"
+    said = ("--recipe", "lingbot-world-fast", "--gpu", "gb300", "--side", "official")
+    refused = fdbench("import", log, "--into", run, *said)
+    done = fdbench("import", log, "--into", run, *said, "--num-gpus", 4, "--json")
+    (record,) = json.loads(done.out)["imported"]
+
+    assert (refused.code, done.code) == (2, 0)
+    assert "--num-gpus" in refused.err
+    assert "4xgb300" in record["import_id"]
+    assert set(open_store(run).imported_steps()["gpus"]) == {4}
+
+
 def test_folder_that_is_no_run_is_refused(tmp_path):
     """Logs are not thrown into a folder of something else."""
     done = fdbench("import", LOG, "--into", tmp_path, *SAID)

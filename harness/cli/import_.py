@@ -23,6 +23,9 @@ from harness.records import Basis
 )
 @click.option("--recipe", default="", metavar="SLUG", help="What ran (see: fdbench list recipes).")
 @click.option("--gpu", "device", default="", metavar="KEY", help="Device the logs were made on.")
+@click.option(
+    "--num-gpus", "gpus", type=click.IntRange(min=1), default=None, help="GPUs that ran together."
+)
 @click.option("--side", default="", help="Who ran: flashdreams, or a baseline of the recipe.")
 @click.option(
     "--scene", default="", metavar="WxH", help="Input size, of a super-resolution recipe."
@@ -34,6 +37,7 @@ def import_command(
     into: Path,
     recipe: str,
     device: str,
+    gpus: int | None,
     side: str,
     scene: str,
     name: str | None,
@@ -50,7 +54,7 @@ def import_command(
     Example: fdbench import bench.log --into runs/collected --gpu h200 --side flashdreams \\
                --recipe self-forcing-wan2.1-t2v-1.3b-taehv
     """
-    origin = Origin(recipe=recipe, device=device, side=side, scene=scene)
+    origin = Origin(recipe=recipe, device=device, side=side, scene=scene, gpus=gpus or 0)
     candidates = imports.read_candidates(logs, origin, name)
     added, old = imports.import_logs(into, candidates)
     if as_json:
