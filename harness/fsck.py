@@ -1,12 +1,13 @@
 """Compares a run with what its raw evidence says; reads only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from harness import evidence, imports, judging
+from harness.comparing import compare, differ
 from harness.durable import BESIDE
 from harness.errors import ExitCode, IntegrityFault
 from harness.evidence import TrialResult
@@ -29,8 +30,6 @@ from harness.records import (
     ParityRow,
     PlannedCell,
     PlannedTrial,
-    StepRow,
-    TelemetryRow,
     TrialRow,
     Verdict,
 )
@@ -55,8 +54,6 @@ _ADVICE = {
     Kind.FOREIGN: "not written by fdbench: move it out of the run",
 }
 _RUN_FILES = (RUN_FILE, RUN_COPY_FILE)
-_TEXTS = ("reason", "invalid")
-"""Columns whose words may differ from one version of fdbench to the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,8 +190,8 @@ class _Inspector:
                     continue
                 if known is None:
                     self._note(table, f"has no row of {name}", Kind.DERIVABLE)
-                elif _differ(known, result.row):
-                    self._note(table, f"{name}: {_differ(known, result.row)}", Kind.DERIVABLE)
+                elif differ(known, result.row):
+                    self._note(table, f"{name}: {differ(known, result.row)}", Kind.DERIVABLE)
                 elif bool(known.invalid) == bool(result.row.invalid):
                     result = replace(result, row=known)
                 self._found.results[name] = result
@@ -227,7 +224,7 @@ class _Inspector:
             for name, result in self._found.results.items():
                 path = folder / f"{name}.parquet"
                 stored = self._part(path, row_type) if path.exists() else []
-                for problem in _compare(stored, result.parts[row_type]):
+                for problem in compare(stored, result.parts[row_type]):
                     self._note(path, problem, Kind.DERIVABLE)
             for path in sorted(folder.glob("*.parquet")):
                 if path.stem not in self._found.results:
@@ -355,34 +352,6 @@ class _Inspector:
         is_table = name.split("/", maxsplit=1)[0] in TABLES.values()
         is_sealed = name in _RUN_FILES and self._found.is_plan_known
         return Kind.DERIVABLE if is_table or is_sealed else Kind.LOST
-
-
-def _compare(stored: Sequence[Row], derived: Sequence[Row]) -> Iterator[str]:
-    """Where stored rows are not what the raw evidence says."""
-    if len(stored) != len(derived):
-        yield f"has {len(stored)} rows, the log shows {len(derived)}"
-        return
-    for row, wanted in zip(stored, derived, strict=True):
-        if row != wanted:
-            names = [f.name for f in fields(row) if getattr(row, f.name) != getattr(wanted, f.name)]
-            yield f"{_place_of(row)} not say that ({', '.join(names)})"
-
-
-def _place_of(row: StepRow | TelemetryRow | TrialRow | PairRow | ParityRow) -> str:
-    """Where the raw evidence of a row is."""
-    if isinstance(row, StepRow):
-        bytes_ = f"bytes {row.byte_start} to {row.byte_end}"
-        return f"AR {row.ar}, rank {row.rank}: {bytes_} of the log do"
-    return "the raw samples do"
-
-
-def _differ(stored: TrialRow, derived: TrialRow) -> str:
-    """Columns in which a row is not what its evidence says; empty if there is none."""
-    names = [f.name for f in fields(stored) if f.name not in _TEXTS]
-    wrong = [name for name in names if getattr(stored, name) != getattr(derived, name)]
-    if bool(stored.invalid) != bool(derived.invalid):
-        wrong.append("invalid")
-    return f"its evidence shows another {', '.join(wrong)}" if wrong else ""
 
 
 def _is_borne_out(cell: PlannedCell, pair: PairRow, results: dict[str, TrialResult]) -> bool:

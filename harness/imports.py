@@ -24,7 +24,7 @@ from harness.logs.detection import ParsedLog, read_log
 from harness.logs.lines import NotThisFormatError
 from harness.manifest import IMPORTS, read_manifest
 from harness.plan import phase_at
-from harness.records import Basis, ImportedFigure, ImportedStep
+from harness.records import Basis, ImportedFigure, ImportedStep, Origin
 from harness.runfile import State
 from harness.schema import SCHEMA_VERSION, TABLES, check_version, read_table, schema_of, to_table
 from harness.store import LOGS, WORK, Store
@@ -34,18 +34,6 @@ RECORD_FILE, LOG_FILE = "import.json", "log.txt"
 _SCENE = re.compile(r"[1-9]\d{1,4}x[1-9]\d{1,4}", re.ASCII)
 SUITE = "imports"
 """What ``run.json`` calls a folder that holds imported logs and no measurement."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """What whoever imports a log says about it."""
-
-    recipe: str
-    device: str
-    side: str
-    scene: str
-    gpus: int = 0
-    """GPUs that ran together; 0 where that was not said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +209,7 @@ def _read_candidate(path: Path, origin: Origin, name: str | None) -> Candidate:
         raise NotThisFormatError(f"{error}\nNothing was imported") from error
     full_at, has_graph = 0, False
     if parsed.table is None:
-        origin, place = Origin(recipe="", device="", side="", scene=""), "figures"
+        origin, place = Origin(recipe="", device="", side=""), "figures"
     else:
         full_at, has_graph = _window_of(origin, path)
         origin = replace(origin, gpus=origin.gpus or 1)

@@ -89,18 +89,24 @@ class ExpectedDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedCell:
+class CellSides:
+    """The sides of a cell."""
+
+    candidate: Side
+    reference: Side
+    floor: tuple[Side, Side]
+    controls: tuple[Side, ...]
+    """Sides whose outputs must lie beyond the limit, or the gate proves nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell(CellSides):
     """One line of the result: a recipe on a device against a baseline."""
 
     cell_id: str
     recipe: str
     device: str
     baseline: str
-    candidate: Side
-    reference: Side
-    floor: tuple[Side, Side]
-    controls: tuple[Side, ...]
-    """Sides whose outputs must lie beyond the limit, or the gate proves nothing."""
     documented_ar_steps: int
     """AR steps of the recipe's documented command; the seed's statistic sees no later ones."""
     limit: float
@@ -112,12 +118,10 @@ class PlannedCell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnsupportedCell:
+class UnsupportedCell(CellSides):
     """A cell of a suite that will not run, and why."""
 
     cell_id: str
-    candidate: Side
-    reference: Side
     reason: str
 
 
@@ -200,18 +204,30 @@ class Basis(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportedStep(LogStep):
+class Workload:
+    """What ran on what, where somebody else ran it."""
+
+    recipe: str
+    device: str
+    gpus: int = 1
+    """GPUs that ran together, one process each."""
+    scene: str = ""
+    """Input size, WIDTHxHEIGHT, of a super-resolution recipe; empty otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin(Workload):
+    """What whoever imports a log says about it."""
+
+    side: str
+    """``flashdreams`` or a baseline of the recipe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedStep(Origin, LogStep):
     """One AR step of a log that was made elsewhere."""
 
     import_id: str
-    recipe: str
-    device: str
-    gpus: int
-    """GPUs that ran together, one process each."""
-    side: str
-    """``flashdreams`` or a baseline of the recipe, as whoever imported it said."""
-    scene: str
-    """Input size, WIDTHxHEIGHT, of a super-resolution recipe; empty otherwise."""
     basis: str
     format: str
     phase: str

@@ -1,9 +1,8 @@
 """Makes a run's tables agree with its raw evidence again; never says an altered file is good."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from harness.durable import files_in
 from harness.errors import IntegrityFault

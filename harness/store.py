@@ -30,7 +30,7 @@ from harness.manifest import (
     read_manifest,
     write_manifest,
 )
-from harness.records import PairRow, ParityRow, PlannedCell, StepRow, TelemetryRow, TrialRow
+from harness.records import PairRow, ParityRow, PlannedCell, TrialRow
 from harness.runfile import dump_run, load_plan, load_run
 from harness.schema import (
     TABLES,

@@ -7,9 +7,9 @@ from statistics import median
 from urllib.parse import quote
 
 from harness import stats
-from harness.imports import LOG_FILE, ImportRecord, Origin
+from harness.imports import LOG_FILE, ImportRecord
 from harness.manifest import IMPORTS
-from harness.records import ImportedFigure
+from harness.records import ImportedFigure, Origin
 from reports.charts import grouped_bars
 from reports.evidence import ImportedLog
 from reports.sides import display_device
@@ -17,14 +17,9 @@ from reports.svg import Chart
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportedRow:
+class ImportedRow(Origin):
     """One figure of one side, from every log of it."""
 
-    recipe: str
-    device: str
-    gpus: int
-    side: str
-    scene: str
     figure: str
     """What the milliseconds are."""
     value_ms: float | None

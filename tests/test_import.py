@@ -13,9 +13,8 @@ import pytest
 from harness import imports, repair
 from harness.errors import UsageFault
 from harness.fsck import Kind
-from harness.imports import Origin
 from harness.logs import PARSERS, PUBLISHED
-from harness.records import ImportedStep, LogStep
+from harness.records import ImportedStep, LogStep, Origin
 from harness.store import Store, open_run, open_store
 from runners.protocol.wire import sha256_file
 from tests.fakes import workplace
@@ -301,7 +300,7 @@ def test_altered_raw_file_is_lost_until_it_is_back(run, name):
 def test_file_that_is_still_written_is_refused(tmp_path, monkeypatch):
     """What is kept is what was parsed."""
     log = write_log(tmp_path / "growing.log")
-    origin = Origin(recipe=RECIPE, device="h100", side="flashdreams", scene="")
+    origin = Origin(recipe=RECIPE, device="h100", side="flashdreams")
     candidates = imports.read_candidates([log], origin)
     write_log(log, count=9)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from harness import imports
-from harness.imports import ImportRecord, Origin
+from harness.imports import ImportRecord
 from harness.logs.detection import FORMATS
-from harness.records import Basis
+from harness.records import Basis, Origin
 
 
 @click.command("import")
