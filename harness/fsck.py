@@ -1,16 +1,28 @@
 """Compares a run with what its raw evidence says; reads only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from harness import evidence, judging
+from harness import evidence, imports, judging
+from harness.comparing import compare, differ
 from harness.durable import BESIDE
 from harness.errors import ExitCode, IntegrityFault
 from harness.evidence import TrialResult
-from harness.manifest import MANIFEST_FILE, RUN_FILE, Entry, evidence_files, read_manifest
+from harness.imports import Imported
+from harness.manifest import (
+    IMPORTED,
+    IMPORTS,
+    MANIFEST_FILE,
+    PARTS,
+    RUN_COPY_FILE,
+    RUN_FILE,
+    Entry,
+    evidence_files,
+    read_manifest,
+)
 from harness.plan import repeat_of
 from harness.records import (
     Outcome,
@@ -18,11 +30,10 @@ from harness.records import (
     ParityRow,
     PlannedCell,
     PlannedTrial,
-    StepRow,
-    TelemetryRow,
     TrialRow,
     Verdict,
 )
+from harness.runfile import load_plan, load_run
 from harness.schema import PARTED, TABLES, Row, read_table, to_rows
 from harness.store import CAPTURES, LOGS, WORK, Store
 
@@ -42,10 +53,7 @@ _ADVICE = {
     Kind.LOST: "cannot be derived again: put it back from a copy, or run the cell anew elsewhere",
     Kind.FOREIGN: "not written by fdbench: move it out of the run",
 }
-_PLACES = ("", *(f"{TABLES[row_type]}/" for row_type in PARTED))
-"""Where tables lie, as prefixes of a pattern."""
-_TEXTS = ("reason", "invalid")
-"""Columns whose words may differ from one version of fdbench to the next."""
+_RUN_FILES = (RUN_FILE, RUN_COPY_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +77,15 @@ class Inspection:
     findings: list[Finding] = field(default_factory=list)
     plan: tuple[PlannedCell, ...] = ()
     is_plan_known: bool = False
+    run: dict[str, Any] = field(default_factory=dict)
+    """``run.json``, or what its copy says."""
     manifest: dict[str, Entry] | None = None
     results: dict[str, TrialResult] = field(default_factory=dict)
     """Every trial there is evidence of, in the order of the plan."""
     judged: dict[str, judging.Judged] = field(default_factory=dict)
     """Every cell that is over, by id."""
+    imports: dict[str, Imported] = field(default_factory=dict)
+    """Every import whose raw log is sound, by id."""
 
 
 def inspect(run_store: Store) -> Inspection:
@@ -92,8 +104,9 @@ class _Inspector:
 
     def inspect(self) -> Inspection:
         """Every finding, and what the tables should hold."""
-        self._read_run()
         self._read_manifest()
+        self._read_run()
+        self._inspect_imports()
         if self._found.is_plan_known:
             self._look_for_leftovers()
             self._read_trials()
@@ -110,11 +123,27 @@ class _Inspector:
         self._found.findings.append(Finding(path=name, problem=problem, kind=kind))
 
     def _read_run(self) -> None:
-        try:
-            self._found.plan = self._store.read_plan()
-            self._found.is_plan_known = True
-        except IntegrityFault as error:
-            self._note(RUN_FILE, f"{error}; without the plan nothing can be judged", Kind.LOST)
+        """Read the run file, or its copy where that is damaged."""
+        faults: dict[str, str] = {}
+        for name in (RUN_FILE, RUN_COPY_FILE):
+            path = self._folder / name
+            if name == RUN_COPY_FILE and not path.exists() and name not in self._entries():
+                continue  # a run of an fdbench that wrote none
+            try:
+                run = load_run(path)
+                plan = load_plan(run.get("plan"), path)
+            except IntegrityFault as error:
+                faults[name] = str(error)
+                continue
+            if not self._found.is_plan_known:
+                self._found.run, self._found.plan, self._found.is_plan_known = run, plan, True
+            elif run != self._found.run:
+                faults[name] = f"says something else than {RUN_FILE}"
+        for name, problem in faults.items():
+            if self._found.is_plan_known:
+                self._note(name, problem, Kind.DERIVABLE)
+            else:
+                self._note(name, f"{problem}; without the plan nothing can be judged", Kind.LOST)
 
     def _read_manifest(self) -> None:
         try:
@@ -131,7 +160,7 @@ class _Inspector:
         }
 
     def _look_for_leftovers(self) -> None:
-        for path in (path for part in _PLACES for path in self._folder.glob(f"{part}*{BESIDE}")):
+        for path in [p for part in (".", *PARTS) for p in (self._folder / part).glob(f"*{BESIDE}")]:
             self._note(path, "was never finished", Kind.LEFTOVER)
         cells = {
             each.trial_id: each.cell_id
@@ -161,8 +190,8 @@ class _Inspector:
                     continue
                 if known is None:
                     self._note(table, f"has no row of {name}", Kind.DERIVABLE)
-                elif _differ(known, result.row):
-                    self._note(table, f"{name}: {_differ(known, result.row)}", Kind.DERIVABLE)
+                elif differ(known, result.row):
+                    self._note(table, f"{name}: {differ(known, result.row)}", Kind.DERIVABLE)
                 elif bool(known.invalid) == bool(result.row.invalid):
                     result = replace(result, row=known)
                 self._found.results[name] = result
@@ -195,7 +224,7 @@ class _Inspector:
             for name, result in self._found.results.items():
                 path = folder / f"{name}.parquet"
                 stored = self._part(path, row_type) if path.exists() else []
-                for problem in _compare(stored, result.parts[row_type]):
+                for problem in compare(stored, result.parts[row_type]):
                     self._note(path, problem, Kind.DERIVABLE)
             for path in sorted(folder.glob("*.parquet")):
                 if path.stem not in self._found.results:
@@ -207,6 +236,22 @@ class _Inspector:
         except IntegrityFault as error:
             self._note(path, str(error), Kind.DERIVABLE)
             return []
+
+    def _inspect_imports(self) -> None:
+        """Look at every import: its record and raw log, and its rows against that log."""
+        for folder in imports.folders(self._store):
+            try:
+                record = imports.read_record(folder)
+                imported = imports.read_import(folder, record)
+            except IntegrityFault as error:
+                self._note(folder / imports.RECORD_FILE, str(error), Kind.LOST)
+                continue
+            self._found.imports[folder.name] = imported
+            if problem := imports.fault_of_table(self._store, imported):
+                self._note(imported.table_name, problem, Kind.DERIVABLE)
+        for path in [path for part in IMPORTED for path in (self._folder / part).glob("*.parquet")]:
+            if not (self._folder / IMPORTS / path.stem).is_dir():
+                self._note(path, "belongs to no import", Kind.DERIVABLE)
 
     def _judge(self) -> None:
         pairs = {row.cell_id: row for row in self._rows(PairRow)}
@@ -292,48 +337,21 @@ class _Inspector:
         if self._found.manifest is None:
             return
         recorded = {n for result in self._found.results.values() for n in result.digests}
+        recorded |= {n for one in self._found.imports.values() for n in one.digests}
         leftovers = tuple(f.path for f in self._found.findings if f.kind is Kind.LEFTOVER)
         for path in evidence_files(self._folder):
             name = str(path.relative_to(self._folder))
             if name in self._entries() or name.startswith(leftovers or ("\0",)):
                 continue
-            derived = name in recorded or name.endswith(".parquet") or name == RUN_FILE
+            derived = name in recorded or name.endswith(".parquet") or name in _RUN_FILES
             kind = Kind.DERIVABLE if derived else Kind.FOREIGN
             self._note(name, f"is not in {MANIFEST_FILE}", kind)
 
     def _kind_of(self, name: str) -> Kind:
         """Tables can be derived; a run file is good if its own digest says so."""
-        is_table = name.startswith(_PLACES[1:]) or name in TABLES.values()
-        is_sealed = name == RUN_FILE and self._found.is_plan_known
+        is_table = name.split("/", maxsplit=1)[0] in TABLES.values()
+        is_sealed = name in _RUN_FILES and self._found.is_plan_known
         return Kind.DERIVABLE if is_table or is_sealed else Kind.LOST
-
-
-def _compare(stored: Sequence[Row], derived: Sequence[Row]) -> Iterator[str]:
-    """Where stored rows are not what the raw evidence says."""
-    if len(stored) != len(derived):
-        yield f"has {len(stored)} rows, the log shows {len(derived)}"
-        return
-    for row, wanted in zip(stored, derived, strict=True):
-        if row != wanted:
-            names = [f.name for f in fields(row) if getattr(row, f.name) != getattr(wanted, f.name)]
-            yield f"{_place_of(row)} not say that ({', '.join(names)})"
-
-
-def _place_of(row: StepRow | TelemetryRow | TrialRow | PairRow | ParityRow) -> str:
-    """Where the raw evidence of a row is."""
-    if isinstance(row, StepRow):
-        bytes_ = f"bytes {row.byte_start} to {row.byte_end}"
-        return f"AR {row.ar}, rank {row.rank}: {bytes_} of the log do"
-    return "the raw samples do"
-
-
-def _differ(stored: TrialRow, derived: TrialRow) -> str:
-    """Columns in which a row is not what its evidence says; empty if there is none."""
-    names = [f.name for f in fields(stored) if f.name not in _TEXTS]
-    wrong = [name for name in names if getattr(stored, name) != getattr(derived, name)]
-    if bool(stored.invalid) != bool(derived.invalid):
-        wrong.append("invalid")
-    return f"its evidence shows another {', '.join(wrong)}" if wrong else ""
 
 
 def _is_borne_out(cell: PlannedCell, pair: PairRow, results: dict[str, TrialResult]) -> bool:

@@ -9,8 +9,12 @@ from harness.durable import files_in, write_text
 from harness.errors import IntegrityFault
 from harness.schema import SCHEMA_VERSION, check_version
 
-MANIFEST_FILE, RUN_FILE = "MANIFEST.jsonl", "run.json"
-EVIDENCE = ("steps", "telemetry", "logs", "captures")
+MANIFEST_FILE, RUN_FILE, RUN_COPY_FILE = "MANIFEST.jsonl", "run.json", "run.copy.json"
+IMPORTS = "imports"
+IMPORTED = ("imported_steps", "imported_figures")
+PARTS = ("steps", "telemetry", *IMPORTED)
+"""Tables of many files, one for each trial or import."""
+EVIDENCE = (*PARTS, "logs", "captures", IMPORTS)
 """Folders in which every file must stand in the manifest; what a report added does not."""
 
 
@@ -57,4 +61,5 @@ def write_manifest(folder: Path, entries: Iterable[Entry]) -> None:
 def evidence_files(folder: Path) -> list[Path]:
     """Every file that must stand in the manifest."""
     below = [path for name in EVIDENCE for path in files_in(folder / name)]
-    return [folder / RUN_FILE, *sorted(folder.glob("*.parquet")), *below]
+    copy = folder / RUN_COPY_FILE
+    return [folder / RUN_FILE, *[copy] * copy.exists(), *sorted(folder.glob("*.parquet")), *below]

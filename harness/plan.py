@@ -2,12 +2,20 @@
 
 import dataclasses
 import random
-from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from harness.errors import UsageFault
-from harness.records import Phase, Plan, PlannedCell, PlannedTrial, Role, Side
+from harness.records import (
+    CellSides,
+    Phase,
+    Plan,
+    PlannedCell,
+    PlannedTrial,
+    Role,
+    Side,
+    UnsupportedCell,
+)
 from harness.suites import (
     Device,
     Recipe,
@@ -57,11 +65,10 @@ def plan_suite(
         if not reason and driven is not None:
             reason = _why_undriven(cell, recipe, sides, driven)
         if reason:
-            unsupported.append((cell_id, reason))
+            unsupported.append(UnsupportedCell(**vars(sides), cell_id=cell_id, reason=reason))
             continue
         job = _base_job(suite, cell.recipe, recipe, recipes, device)
         cells.append(_plan_cell(cell_id, suite, cell, sides, device_key, job))
-    _refuse_repeats([*(cell.cell_id for cell in cells), *dict(unsupported)], name)
     return Plan(
         suite=name,
         device=device_key,
@@ -118,17 +125,7 @@ def _shifted(sigma: float, shift: float) -> float:
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Sides:
-    """The sides of a cell."""
-
-    candidate: Side
-    reference: Side
-    floor: tuple[Side, Side]
-    controls: tuple[Side, ...]
-
-
-def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> _Sides:
+def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> CellSides:
     """Read a cell's sides; ``official`` stands for the environment of that baseline.
 
     Raises:
@@ -144,7 +141,7 @@ def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> _Sides:
     ]
     if read[2] == read[3]:
         raise UsageFault(f"{where}: floor is {read[2]} twice: two sides that differ in precision")
-    return _Sides(
+    return CellSides(
         candidate=read[0], reference=read[1], floor=(read[2], read[3]), controls=tuple(read[4:])
     )
 
@@ -165,7 +162,7 @@ def _why_unsupported(suite: Suite, recipe: Recipe, recipes: Recipes, device: Dev
 
 
 def _why_undriven(
-    cell: SuiteCell, recipe: Recipe, sides: _Sides, driven: Mapping[str, Collection[str]]
+    cell: SuiteCell, recipe: Recipe, sides: CellSides, driven: Mapping[str, Collection[str]]
 ) -> str:
     """Why an environment of a cell cannot run it; empty if all can."""
     for side in (sides.reference, *sides.floor, *sides.controls, sides.candidate):
@@ -243,7 +240,7 @@ def change_job(job: Job, changes: dict[str, Any]) -> Job:
 
 
 def _plan_cell(
-    cell_id: str, suite: Suite, cell: SuiteCell, sides: _Sides, device_key: str, job: Job
+    cell_id: str, suite: Suite, cell: SuiteCell, sides: CellSides, device_key: str, job: Job
 ) -> PlannedCell:
     candidate, reference, floor = sides.candidate, sides.reference, sides.floor
     processes = cell.processes or suite.processes
@@ -311,9 +308,3 @@ def _interleave(
 
 def _slug(side: Side) -> str:
     return "".join(char if char.isalnum() else "-" for char in str(side)).strip("-")
-
-
-def _refuse_repeats(cell_ids: list[str], suite: str) -> None:
-    for cell_id, times in Counter(cell_ids).items():
-        if times > 1:
-            raise UsageFault(f"suite {suite}: the cell {cell_id} stands there twice")

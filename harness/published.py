@@ -8,27 +8,23 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
+from harness.records import Workload
 from harness.stats import speedup_percent
 from harness.suites import SUITES_DIR, load_toml
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedRow:
+class PublishedRow(Workload):
     """One line of a published table."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    recipe: str
-    device: str
     baseline: str
     upstream_ms: float
     flashdreams_ms: float
     measures: str
     """What the figures are, by the footnotes of the published charts."""
     source: str
-    gpus: int = 1
-    scene: str = ""
-    """Input size, WIDTHxHEIGHT, of a per-scene line."""
     speedup_percent: int | None = None
     """As printed; the per-scene table prints none."""
 

@@ -89,18 +89,24 @@ class ExpectedDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedCell:
+class CellSides:
+    """The sides of a cell."""
+
+    candidate: Side
+    reference: Side
+    floor: tuple[Side, Side]
+    controls: tuple[Side, ...]
+    """Sides whose outputs must lie beyond the limit, or the gate proves nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell(CellSides):
     """One line of the result: a recipe on a device against a baseline."""
 
     cell_id: str
     recipe: str
     device: str
     baseline: str
-    candidate: Side
-    reference: Side
-    floor: tuple[Side, Side]
-    controls: tuple[Side, ...]
-    """Sides whose outputs must lie beyond the limit, or the gate proves nothing."""
     documented_ar_steps: int
     """AR steps of the recipe's documented command; the seed's statistic sees no later ones."""
     limit: float
@@ -112,6 +118,14 @@ class PlannedCell:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnsupportedCell(CellSides):
+    """A cell of a suite that will not run, and why."""
+
+    cell_id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A suite on a device: what will run and what cannot."""
 
@@ -119,8 +133,8 @@ class Plan:
     device: str
     size: str
     cells: tuple[PlannedCell, ...]
-    unsupported: tuple[tuple[str, str], ...]
-    """Cells outside the denominator, with the reason."""
+    unsupported: tuple[UnsupportedCell, ...]
+    """Cells outside the denominator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +172,75 @@ class StepRow(LogStep):
     """The whole step on the host's clock, the wait for the device included."""
     kernels: str
     """JSON object of GPU kernel to milliseconds; empty where the step was not profiled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedFigure:
+    """One number of a table that somebody published, or the slot that was kept for it.
+
+    No measurement of fdbench's, and never mixed with one.
+    """
+
+    workload: str
+    """What ran, in the source's words."""
+    device: str
+    """Device, or the scene where the table has a row per scene."""
+    method: str
+    """``flashdreams``, ``official``, ``fastvideo``, ``lightx2v``."""
+    metric: str
+    status: str
+    """``pass``, ``oom`` or ``missing``."""
+    value_ms: float | None
+    """None where nothing was measured."""
+    byte_start: int
+    byte_end: int
+
+
+class Basis(StrEnum):
+    """Where a number that was brought in comes from; what is measured has tables of its own."""
+
+    PARSED = "parsed from a log"
+    PUBLISHED = "published"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What ran on what, where somebody else ran it."""
+
+    recipe: str
+    device: str
+    gpus: int = 1
+    """GPUs that ran together, one process each."""
+    scene: str = ""
+    """Input size, WIDTHxHEIGHT, of a super-resolution recipe; empty otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin(Workload):
+    """What whoever imports a log says about it."""
+
+    side: str
+    """``flashdreams`` or a baseline of the recipe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedStep(Origin, LogStep):
+    """One AR step of a log that was made elsewhere."""
+
+    import_id: str
+    basis: str
+    format: str
+    phase: str
+    """By the recipe's window; empty for a progress bar, which is no AR step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedFigure(PublishedFigure):
+    """One number of a published table that was brought in."""
+
+    import_id: str
+    basis: str
+    format: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,24 @@
 """Makes a run's tables agree with its raw evidence again; never says an altered file is good."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from harness.durable import files_in
 from harness.errors import IntegrityFault
 from harness.fsck import Finding, Inspection, Kind, inspect
-from harness.manifest import MANIFEST_FILE, RUN_FILE, Entry, read_manifest, write_manifest
+from harness.manifest import (
+    MANIFEST_FILE,
+    PARTS,
+    RUN_COPY_FILE,
+    RUN_FILE,
+    Entry,
+    read_manifest,
+    write_manifest,
+)
 from harness.records import PairRow, ParityRow, TrialRow
-from harness.schema import PARTED, TABLES
+from harness.schema import TABLES
 from harness.store import CAPTURES, Store
-from runners.protocol.wire import sha256_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +101,7 @@ def _alone(run_store: Store) -> Iterator[None]:
     with ExitStack() as held:
         try:
             cells = run_store.read_plan()
-        except IntegrityFault:
+        except IntegrityFault:  # so damaged that none of its cells can run
             cells = ()
         for cell in cells:
             held.enter_context(run_store.holding_cell(cell.cell_id))
@@ -125,48 +131,50 @@ def _restore_manifest(run_store: Store, found: Inspection) -> None:
     if found.manifest is None:
         run_store.remove([run_store.folder / MANIFEST_FILE])
     entries = dict(found.manifest or {})
-    is_pruned = bool(run_store.read_run().get("pruned"))
-    for result in found.results.values():
-        for name, digest in result.digests.items():
+    is_pruned = bool(found.run.get("pruned"))
+    vouched = [result.digests for result in found.results.values()]
+    vouched += [imported.digests for imported in found.imports.values()]
+    for digests in vouched:
+        for name, digest in digests.items():
             gone = is_pruned and not (run_store.folder / name).exists()
             pruned = gone and name.startswith(f"{CAPTURES}/")
             entries.setdefault(name, Entry(path=name, sha256=digest, pruned=pruned))
-    digest = sha256_file(run_store.folder / RUN_FILE)
-    entries[RUN_FILE] = Entry(path=RUN_FILE, sha256=digest)
     derived = {
         f"{TABLES[row_type]}/{name}.parquet"
         for name, result in found.results.items()
         for row_type, rows in result.parts.items()
         if rows
     }
-    folders = tuple(f"{TABLES[row_type]}/" for row_type in PARTED)
-    entries = {n: e for n, e in entries.items() if not n.startswith(folders) or n in derived}
+    derived |= {imported.table_name for imported in found.imports.values()}
+    entries = {n: e for n, e in entries.items() if n.split("/")[0] not in PARTS or n in derived}
     write_manifest(run_store.folder, entries.values())
-
-
-def _restore_parts(
-    run_store: Store, row_type: type[Any], found: Inspection, wrong: Collection[str]
-) -> None:
-    """Write each file of a table that has one a trial, and remove those of no trial."""
-    folder, known = TABLES[row_type], read_manifest(run_store.folder)
-    derived = {name: result.parts[row_type] for name, result in found.results.items()}
-    for path in (run_store.folder / folder).glob("*.parquet"):
-        if not derived.get(path.stem):
-            run_store.remove([path])
-    for name, rows in derived.items():
-        part = f"{folder}/{name}.parquet"
-        if rows and (part in wrong or part not in known):
-            run_store.write_rows(rows, row_type, part=name)
+    if {RUN_FILE, RUN_COPY_FILE} & {f.path for f in found.findings} or RUN_FILE not in entries:
+        run_store.write_run(found.run)
 
 
 def _restore_tables(run_store: Store, found: Inspection) -> None:
     """Write each table that is not what it should be."""
-    wrong = {finding.path for finding in found.findings}
-    for row_type in PARTED:
-        _restore_parts(run_store, row_type, found, wrong)
+    _restore_parts(run_store, found)
     judged = found.judged.values()
     if found.results:
         run_store.write_rows([result.row for result in found.results.values()], TrialRow)
     if judged:
         run_store.write_rows([row.pair for row in judged], PairRow)
         run_store.write_rows([row for one in judged for row in one.parity], ParityRow)
+
+
+def _restore_parts(run_store: Store, found: Inspection) -> None:
+    """The tables of one trial or import each; one that belongs to none goes."""
+    known = read_manifest(run_store.folder)
+    for path in [path for part in PARTS for path in (run_store.folder / part).glob("*.parquet")]:
+        if str(path.relative_to(run_store.folder)) not in known:
+            run_store.remove([path])
+    wrong = {finding.path for finding in found.findings}
+    for name, result in found.results.items():
+        for row_type, rows in result.parts.items():
+            part = f"{TABLES[row_type]}/{name}.parquet"
+            if rows and (part in wrong or part not in known):
+                run_store.write_rows(rows, row_type, part=name)
+    for name, imported in found.imports.items():
+        if imported.table_name in wrong or imported.table_name not in known:
+            run_store.write_part(imported.table, imported.row_type, name)

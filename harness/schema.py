@@ -9,12 +9,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import IntegrityFault
-from harness.records import PairRow, ParityRow, StepRow, TelemetryRow, TrialRow
+from harness.records import (
+    ImportedFigure,
+    ImportedStep,
+    LogStep,
+    PairRow,
+    ParityRow,
+    StepRow,
+    TelemetryRow,
+    TrialRow,
+)
 
 SCHEMA_VERSION = 2
 """Raised whenever a column, a key of ``run.json`` or the layout of a run changes meaning."""
 
-Row = TypeVar("Row", StepRow, TelemetryRow, TrialRow, PairRow, ParityRow)
+Row = TypeVar(
+    "Row",
+    LogStep,
+    StepRow,
+    TelemetryRow,
+    TrialRow,
+    PairRow,
+    ParityRow,
+    ImportedStep,
+    ImportedFigure,
+)
 
 TABLES: dict[type, str] = {
     StepRow: "steps",
@@ -22,6 +41,8 @@ TABLES: dict[type, str] = {
     TrialRow: "trials.parquet",
     PairRow: "pairs.parquet",
     ParityRow: "parity.parquet",
+    ImportedStep: "imported_steps",
+    ImportedFigure: "imported_figures",
 }
 PARTED: tuple[type[StepRow] | type[TelemetryRow], ...] = (StepRow, TelemetryRow)
 """Tables that are a folder with a file a trial."""

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,31 +19,28 @@ from filelock import FileLock, Timeout
 
 from harness.durable import BESIDE, beside, disk_faults, files_in, publish, sync, write_beside
 from harness.errors import IntegrityFault, UsageFault
+from harness.frames import Frames
 from harness.manifest import (
     MANIFEST_FILE,
+    PARTS,
+    RUN_COPY_FILE,
     RUN_FILE,
     Entry,
     evidence_files,
     read_manifest,
     write_manifest,
 )
-from harness.records import PairRow, ParityRow, PlannedCell, StepRow, TelemetryRow, TrialRow
+from harness.records import PairRow, ParityRow, PlannedCell, TrialRow
 from harness.runfile import dump_run, load_plan, load_run
 from harness.schema import (
-    PARTED,
-    SCHEMA_VERSION,
     TABLES,
     Row,
     read_table,
     schema_of,
     to_rows,
     to_table,
-    units_of,
 )
 from runners.protocol.wire import sha256_file
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Parts = Mapping[type[Any], Sequence[Any]]
 """Rows of the tables that have a file a trial, by their type."""
@@ -113,6 +110,11 @@ class Store:
         with self.writing():
             self._publish([self._write_table(rows, row_type, part)])
 
+    def write_part(self, table: pa.Table, row_type: type, part: str) -> None:
+        """Write one part of a table of many files in place of what was there."""
+        with self.writing():
+            self._publish([self._write_parquet(table, row_type, part)])
+
     def read_rows(self, row_type: type[Row]) -> list[Row]:
         """Read a table back as records; a table that was never written is empty.
 
@@ -129,10 +131,12 @@ class Store:
         return pa.concat_tables([schema_of(row_type).empty_table(), *tables])
 
     def write_run(self, run: Mapping[str, Any]) -> None:
-        """Write what the run was asked for, and how it stands."""
+        """Write what the run was asked for, and how it stands; twice, for no log repeats it."""
+        places = [self.folder / RUN_FILE, self.folder / RUN_COPY_FILE]
         with self.writing():
-            write_beside(self.folder / RUN_FILE, dump_run(dict(run)))
-            self._publish([self.folder / RUN_FILE])
+            for place in places:
+                write_beside(place, dump_run(dict(run)))
+            self._publish(places)
 
     def read_run(self) -> dict[str, Any]:
         """Read ``run.json``.
@@ -187,6 +191,27 @@ class Store:
                 ]
             )
 
+    def add_import(
+        self, work: Path, place: Path, table: pa.Table, row_type: type, digests: Mapping[str, str]
+    ) -> None:
+        """Move an imported log's files to their place and enter its rows.
+
+        Args:
+            work: Folder with its files.
+            place: Where that folder belongs; it may be there already, as a stopped import left it.
+            table: Its rows.
+            row_type: Record that the rows are.
+            digests: Of every file, by the path it will have in the run's folder.
+        """
+        with self.writing():
+            if not place.exists():
+                for path in files_in(work):
+                    sync(path)
+                place.parent.mkdir(exist_ok=True)
+                work.rename(place)
+                sync(place.parent)
+            self._publish([self._write_parquet(table, row_type, place.name)], digests)
+
     def register(self, digests: Mapping[str, str]) -> None:
         """Enter files in the manifest, in place of earlier entries for the same files."""
         with self.writing():
@@ -230,10 +255,13 @@ class Store:
 
     def _write_table(self, rows: Sequence[Row], row_type: type[Row], part: str = "") -> Path:
         """Write a table beside its place; returns the place."""
+        return self._write_parquet(to_table(rows, row_type), row_type, part)
+
+    def _write_parquet(self, table: pa.Table, row_type: type, part: str = "") -> Path:
         name = TABLES[row_type]
         path = self.folder / name / f"{part}.parquet" if part else self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(to_table(rows, row_type), beside(path), write_page_checksum=True)
+        pq.write_table(table, beside(path), write_page_checksum=True)
         sync(beside(path))
         return path
 
@@ -250,9 +278,7 @@ class Store:
     def _settle_files(self) -> None:
         """Finish the renames that the manifest already names; drop what it does not."""
         unfinished = [
-            path
-            for part in (".", *(TABLES[t] for t in PARTED))
-            for path in (self.folder / part).glob(f"*{BESIDE}")
+            path for part in (".", *PARTS) for path in (self.folder / part).glob(f"*{BESIDE}")
         ]
         if unfinished:
             try:
@@ -290,46 +316,13 @@ class Store:
         places = {trial_id: place for place, trial_id in enumerate(trials)}
 
         def key(row: Row) -> tuple[int, int]:
-            trial_id = vars(row).get("trial_id", "")
-            return order.get(row.cell_id, len(order)), places.get(trial_id, len(places))
+            cell_id, trial_id = vars(row)["cell_id"], vars(row).get("trial_id", "")
+            return order.get(cell_id, len(order)), places.get(trial_id, len(places))
 
         return sorted(rows, key=key)
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self.folder))
-
-
-class Frames:
-    """The tables of a run as pandas frames; maps are dicts, units are in ``attrs``."""
-
-    def __init__(self, store: Store) -> None:
-        """Read from ``store`` when asked."""
-        self._store = store
-
-    def steps(self) -> "pd.DataFrame":
-        """A row per AR step and rank."""
-        return self._frame(StepRow)
-
-    def telemetry(self) -> "pd.DataFrame":
-        """A row per reading of a GPU."""
-        return self._frame(TelemetryRow)
-
-    def trials(self) -> "pd.DataFrame":
-        """A row per process launch."""
-        return self._frame(TrialRow)
-
-    def pairs(self) -> "pd.DataFrame":
-        """A row per judged cell."""
-        return self._frame(PairRow)
-
-    def parity(self) -> "pd.DataFrame":
-        """A row per compared AR step."""
-        return self._frame(ParityRow)
-
-    def _frame(self, row_type: type) -> "pd.DataFrame":
-        frame = self._store.read_table(row_type).to_pandas(maps_as_pydicts="strict")
-        frame.attrs = {"schema": SCHEMA_VERSION, "units": units_of(row_type)}
-        return frame
 
 
 def open_store(folder: Path | str) -> Frames:
@@ -341,7 +334,7 @@ def open_store(folder: Path | str) -> Frames:
     """
     run_store = open_run(Path(folder))
     run_store.verify()
-    return Frames(run_store)
+    return Frames(run_store.read_table)
 
 
 def require_new(folder: Path) -> None:
@@ -376,7 +369,7 @@ def open_run(folder: Path) -> Store:
     Raises:
         UsageFault: It is none.
     """
-    if not (folder / RUN_FILE).is_file():
+    if not any((folder / name).is_file() for name in (RUN_FILE, RUN_COPY_FILE)):
         raise UsageFault(
             f"{folder} is not a run: no {RUN_FILE} in it; runs are made by: fdbench run"
         )

@@ -211,7 +211,29 @@ def load_suite(name_or_path: str) -> tuple[str, Suite]:
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = SUITES_DIR / f"{pick('suite', name_or_path, suite_names())}.toml"
-    return path.stem, load_toml(Suite, path)
+    suite = load_toml(Suite, path)
+    _refuse_repeats(suite, path)
+    return path.stem, suite
+
+
+def _refuse_repeats(suite: Suite, path: Path) -> None:
+    """Two cells of one name would write over each other.
+
+    Raises:
+        UsageFault: There are two.
+    """
+    seen: dict[tuple[str, str, str], int] = {}
+    for number, cell in enumerate(suite.cells):
+        first = seen.setdefault((cell.recipe, cell.baseline, cell.scene), number)
+        if first == number:
+            continue
+        text = path.read_text("utf-8")
+        here, there = (_line_of(text, ("cells", n, "recipe")) for n in (number, first))
+        name = ", ".join(filter(None, (cell.recipe, cell.baseline, cell.scene)))
+        raise UsageFault(
+            f"{path}:{here}: cells.{number}.recipe: the cell {name} stands there twice, "
+            f"first at line {there}"
+        )
 
 
 def suite_names() -> list[str]:

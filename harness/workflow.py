@@ -12,6 +12,7 @@ from harness import (
     continuing,
     environments,
     evidence,
+    imports,
     inputs,
     judging,
     machine,
@@ -98,7 +99,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "sittings": [_sitting(here)],
         "cells": [cell.cell_id for cell in planned.cells],
         "plan": dump_plan(planned.cells),
-        "unsupported": planned.unsupported,
+        "unsupported": [(cell.cell_id, cell.reason) for cell in planned.unsupported],
         "environments": {env.name: continuing.describe(env) for env in built.values()},
         "sandbox": "process",
         "state": State.RUNNING,
@@ -117,6 +118,7 @@ def resume_run(
         IntegrityFault: Evidence is lost.
     """
     run = store.open_run(folder).read_run()
+    _refuse_imports(run, folder)
     request = RunRequest(
         suite=run["suite_file"],
         device=run["device"],
@@ -134,6 +136,7 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
         IntegrityFault: Evidence is lost.
     """
     run = store.open_run(request.out).read_run()
+    _refuse_imports(run, request.out)
     _, planned = make_plan(request)
     if (run["suite"], run["device"]) != (planned.suite, planned.device):
         raise UsageFault(
@@ -141,6 +144,19 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
             f"not of {planned.suite} on {planned.device}; pick another --into"
         )
     return _go_on(request, [cell.cell_id for cell in planned.cells], watcher, limits)
+
+
+def _refuse_imports(run: dict[str, Any], folder: Path) -> None:
+    """A folder that was made for logs has no suite to run.
+
+    Raises:
+        UsageFault: It is one.
+    """
+    if run["suite"] == imports.SUITE:
+        raise UsageFault(
+            f"{folder} holds imported logs and nothing that was measured; measure into a run of "
+            "its own: fdbench run --suite NAME --gpu KEY"
+        )
 
 
 def check(run_store: Store) -> ExitCode:

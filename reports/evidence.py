@@ -6,8 +6,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import IntegrityFault
+from harness.imports import ImportRecord, read_records
 from harness.plan import REPEATED
-from harness.records import Outcome, PairRow, ParityRow, Role, StepRow, TrialRow
+from harness.records import (
+    ImportedFigure,
+    ImportedStep,
+    Outcome,
+    PairRow,
+    ParityRow,
+    Role,
+    StepRow,
+    TrialRow,
+)
 from harness.store import Store, open_run
 
 Rows = TypeVar("Rows")
@@ -71,6 +81,16 @@ class CellEvidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImportedLog:
+    """One imported log."""
+
+    record: ImportRecord
+    steps: tuple[ImportedStep, ...]
+    figures: tuple[ImportedFigure, ...]
+    """Empty unless it is a table of published figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """Everything a run left."""
 
@@ -79,6 +99,8 @@ class Evidence:
     """``run.json``."""
     cells: tuple[CellEvidence, ...]
     """Planned order."""
+    imports: tuple[ImportedLog, ...]
+    """Logs that were made elsewhere."""
     faults: tuple[str, ...]
     """Files that are missing, altered or unreadable, one sentence each."""
 
@@ -102,7 +124,14 @@ def read_evidence(folder: Path) -> Evidence:
     faults: list[str] = []
     _attempt(store, store.verify, None, faults)
     cells = _read_cells(store, run["cells"], faults)
-    return Evidence(folder=folder, run=run, cells=tuple(cells), faults=tuple(dict.fromkeys(faults)))
+    logs: list[ImportedLog] = _attempt(store, lambda: _read_imports(store), [], faults)
+    return Evidence(
+        folder=folder,
+        run=run,
+        cells=tuple(cells),
+        imports=tuple(logs),
+        faults=tuple(dict.fromkeys(faults)),
+    )
 
 
 def stored_cells(store: Store) -> list[CellEvidence]:
@@ -122,6 +151,23 @@ def stored_cells(store: Store) -> list[CellEvidence]:
 
 def _again(trial: TrialRow) -> bool:
     return trial.trial_id.endswith(REPEATED)
+
+
+def _read_imports(store: Store) -> list[ImportedLog]:
+    steps: dict[str, list[ImportedStep]] = {}
+    for step in store.read_rows(ImportedStep):
+        steps.setdefault(step.import_id, []).append(step)
+    figures: dict[str, list[ImportedFigure]] = {}
+    for figure in store.read_rows(ImportedFigure):
+        figures.setdefault(figure.import_id, []).append(figure)
+    return [
+        ImportedLog(
+            record=record,
+            steps=tuple(steps.get(record.import_id, ())),
+            figures=tuple(figures.get(record.import_id, ())),
+        )
+        for record in read_records(store)
+    ]
 
 
 def _read_run(store: Store) -> dict[str, Any]:

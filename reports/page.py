@@ -3,10 +3,12 @@
 import shlex
 from dataclasses import dataclass
 
+from harness import imports
 from harness.stats import MIN_PROCESSES
 from reports.charts import distance_chart, latency_charts, stage_chart, step_chart
 from reports.distance import DistanceTable, distance_table
 from reports.evidence import CellEvidence, Evidence
+from reports.imported import ImportedSection, imported_section
 from reports.latency import LatencyRow, latency_of
 from reports.provenance import (
     EnvironmentLine,
@@ -19,6 +21,7 @@ from reports.provenance import (
     settings_table,
     trial_lines,
 )
+from reports.published_page import Comparison, per_scene
 from reports.sides import display_device
 from reports.stages import StageTable, stage_table
 from reports.svg import Chart
@@ -63,20 +66,24 @@ class Page:
     latency: tuple[LatencyRow, ...]
     interval_note: str
     latency_charts: tuple[Chart, ...]
+    scenes: tuple[Comparison, ...]
+    """Published per-scene lines beside this run's; empty where the suite has no scenes."""
+    imported: ImportedSection
     cells: tuple[CellSection, ...]
     environments: tuple[EnvironmentLine, ...]
     facts: tuple[Fact, ...]
     command: str
-    """Makes a run like this one."""
+    """Makes a run like this one; empty where nothing was run."""
 
 
 def build_page(evidence: Evidence) -> Page:
     """Derive every section from what the run left."""
     run = evidence.run
     latency = [row for cell in evidence.cells for row in latency_of(cell)]
+    is_run = run["suite"] != imports.SUITE
     command = shlex.join(["fdbench", "run", "--suite", run["suite"], "--gpu", run["device"]])
     return Page(
-        title=f"{run['suite']} on {display_device(run['device'])}",
+        title=f"{run['suite']} on {display_device(run['device'])}" if is_run else "Imported logs",
         description=run["description"],
         when=_when(run["started"], run.get("finished", "")),
         host=", ".join([*run["machine"]["gpus"], run["machine"]["cpu"]]),
@@ -88,10 +95,12 @@ def build_page(evidence: Evidence) -> Page:
         latency=tuple(latency),
         interval_note=_interval_note(latency),
         latency_charts=tuple(latency_charts(latency)),
+        scenes=per_scene(evidence, latency),
+        imported=imported_section(evidence.folder, evidence.imports),
         cells=tuple(_section(evidence, cell, command) for cell in evidence.cells),
         environments=environment_lines(evidence),
         facts=facts(evidence.cells),
-        command=command,
+        command=command if is_run else "",
     )
 
 

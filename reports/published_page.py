@@ -11,6 +11,7 @@ from harness.records import LogStep
 from harness.suites import SUITES_DIR
 from reports.charts import grouped_bars
 from reports.evidence import Evidence
+from reports.imported import STATED, imported_rows
 from reports.latency import LatencyRow
 from reports.sides import display_device
 from reports.svg import Chart
@@ -26,6 +27,9 @@ class Comparison:
     published: PublishedRow
     measured: tuple[LatencyRow, ...]
     """This run's figures; empty where the cell was not measured, or not at full size."""
+    logged_upstream_ms: float | None
+    """From imported logs, by the statistic that the page states; None where there is none."""
+    logged_flashdreams_ms: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +63,11 @@ class PublishedPage:
 def build_published(evidence: Evidence, latency: Sequence[LatencyRow]) -> PublishedPage:
     """Put the published tables beside a run's figures; the two are never mixed in a column."""
     published = load_published()
-    is_full = evidence.run["size"] == "full"
-    measured = [row for row in latency if is_full and not row.withheld]
+    measured = _comparable(evidence, latency)
     return PublishedPage(
         page_says=published.page_says,
-        per_step=_compare(published.per_step, measured),
-        per_scene=_compare(published.per_scene, measured),
+        per_step=_compare(published.per_step, measured, evidence),
+        per_scene=_compare(published.per_scene, measured, evidence),
         meanings=tuple(
             dict.fromkeys(
                 (row.recipe, row.measures, row.source)
@@ -73,7 +76,7 @@ def build_published(evidence: Evidence, latency: Sequence[LatencyRow]) -> Publis
         ),
         charts=_charts(published),
         logs=tuple(map(read_log, published.raw_logs)),
-        run=f"{evidence.run['suite']} on {evidence.run['device']}",
+        run=" on ".join(filter(None, (evidence.run["suite"], evidence.run["device"]))),
     )
 
 
@@ -120,17 +123,47 @@ def _chart(recipe: str, rows: Sequence[PublishedRow]) -> Chart:
     )
 
 
+def per_scene(evidence: Evidence, latency: Sequence[LatencyRow]) -> tuple[Comparison, ...]:
+    """The published per-scene lines beside this run's; none where its suite has no scenes."""
+    ids = [*evidence.run["cells"], *(cell_id for cell_id, _ in evidence.run["unsupported"])]
+    if not any(map(_scene_of, ids)):
+        return ()
+    return _compare(load_published().per_scene, _comparable(evidence, latency), evidence)
+
+
+def _comparable(evidence: Evidence, latency: Sequence[LatencyRow]) -> list[LatencyRow]:
+    """Figures of equal output at full size: no other may stand beside a published one."""
+    is_full = evidence.run["size"] == "full"
+    return [row for row in latency if is_full and not row.withheld]
+
+
+def _place(row: PublishedRow) -> tuple[str, str, int, str]:
+    return row.recipe, row.device, row.gpus, row.scene
+
+
+def _scene_of(cell_id: str) -> str:
+    return "".join(cell_id.split("/")[3:])
+
+
 def _compare(
-    rows: Sequence[PublishedRow], measured: Sequence[LatencyRow]
+    rows: Sequence[PublishedRow], measured: Sequence[LatencyRow], evidence: Evidence
 ) -> tuple[Comparison, ...]:
+    logs = {
+        (row.recipe, row.device, row.gpus, row.scene, row.side): row.value_ms
+        for row in imported_rows(evidence.imports)
+        if row.figure == STATED
+    }
     return tuple(
         Comparison(
             published=row,
             measured=tuple(
                 one
                 for one in measured
-                if (one.recipe, one.device, one.baseline) == (row.recipe, row.device, row.baseline)
+                if (one.recipe, one.device, one.baseline, _scene_of(one.cell_id))
+                == (row.recipe, row.device, row.baseline, row.scene)
             ),
+            logged_upstream_ms=logs.get((*_place(row), row.baseline)),
+            logged_flashdreams_ms=logs.get((*_place(row), "flashdreams")),
         )
         for row in rows
     )

@@ -104,7 +104,11 @@ def _sentence(evidence: Evidence, verdicts: Sequence[str]) -> str:
     if evidence.faults:
         return "Files of this run are missing, altered or unreadable: nothing may be concluded."
     if not verdicts:
-        return "No comparison was planned."
+        return (
+            "Nothing was measured here: these logs were made elsewhere."
+            if evidence.imports
+            else "No comparison was planned."
+        )
     return _shortfall(evidence, verdicts) or _equal_outputs(evidence.cells)
 
 

@@ -10,6 +10,7 @@ import pytest
 from harness import environments
 from harness.environments import BuiltEnvironment, Environment, load_environments
 from harness.errors import UsageFault
+from tests.fakes.command import fdbench
 
 DECLARED = Environment(description="a test", packages=[], command=["python", "adapter.py", "{job}"])
 TOML = 'description = "a test"\npackages = []\ncommand = ["python", "adapter.py", "{job}"]\n'
@@ -180,6 +181,21 @@ def test_installed_lists_finished_builds_only(cache):
 
     assert [path for _, path, _ in environments.installed("fake")] == [folder]
     assert environments.installed("other") == []
+
+
+def test_list_says_what_is_on_disk_as_json(cache):
+    """A script learns which copy is current and where the others are."""
+    name, declared = next(iter(load_environments().items()))
+    old = pretend_built(cache, name)
+    current = environments.folder_of(name, declared)
+    current.mkdir(parents=True)
+    (current / environments._MARKER).write_text(json.dumps({"digest": "f" * 64}))
+    rows = json.loads(fdbench("env", "list", "--json").out)
+    found = {one["folder"]: one["current"] for one in rows[0]["on_disk"]}
+
+    assert [row["name"] for row in rows] == list(load_environments())
+    assert found == {str(old): False, str(current): True}
+    assert [row["built"] for row in rows] == [True] + [False] * (len(rows) - 1)
 
 
 def test_remove_takes_half_made_ones_too(cache):

@@ -11,6 +11,7 @@ from harness import repair
 from harness.errors import IntegrityFault
 from harness.fsck import Kind
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
+from harness.runfile import dump_run
 from harness.store import open_run
 from tests.fakes import workplace
 from tests.fakes.command import fdbench
@@ -151,12 +152,46 @@ def test_capture_that_is_altered_is_lost(run):
     assert open_run(run).read_rows(ParityRow) == before
 
 
-def test_run_file_cannot_be_derived(run):
+@pytest.mark.parametrize("spoil", [cut, flip, os.unlink], ids=["truncated", "bit-flipped", "gone"])
+@pytest.mark.parametrize("name", ["run.json", "run.copy.json"])
+def test_run_file_comes_back_from_its_copy(sound, run, name, spoil):
+    """No log repeats the plan, so it is kept twice; either mends the other, byte for byte."""
+    spoil(run / name)
+    assert (name, Kind.DERIVABLE) in kinds(repair.examine(open_run(run)))
+    done = repair.repair(open_run(run))
+
+    assert done.left == ()
+    assert (run / name).read_bytes() == (sound / name).read_bytes()
+    assert rows(run) == rows(sound)
+
+
+def test_run_file_without_a_copy_is_lost(run):
     """Without the plan nothing is judged again, and that is said."""
     flip(run / "run.json")
+    cut(run / "run.copy.json")
     left = repair.repair(open_run(run)).left
 
     assert ("run.json", Kind.LOST) in kinds(left)
+
+
+def test_run_that_never_had_a_copy_is_sound(run):
+    """A run of an earlier fdbench has one run file and is none the worse."""
+    (run / "run.copy.json").unlink()
+    lines = (run / "MANIFEST.jsonl").read_text().splitlines(keepends=True)
+    (run / "MANIFEST.jsonl").write_text("".join(x for x in lines if "run.copy.json" not in x))
+
+    assert repair.examine(open_run(run)) == ()
+    open_run(run).verify()
+
+
+def test_copy_that_says_something_else_is_found(run):
+    """A copy with a good digest of its own, but of another run."""
+    other = json.loads((run / "run.json").read_text()) | {"description": "another"}
+    (run / "run.copy.json").write_text(dump_run(other))
+
+    assert ("run.copy.json", Kind.DERIVABLE) in kinds(repair.examine(open_run(run)))
+    assert repair.repair(open_run(run)).left == ()
+    assert json.loads((run / "run.copy.json").read_text())["description"] == "fake"
 
 
 @pytest.mark.parametrize(

@@ -121,18 +121,14 @@ def test_trial_ids_are_unique_and_fit_a_file_name():
     assert max(map(len, ids)) < 200
 
 
-def test_cell_named_twice_is_refused():
-    """Two cells with one id would write over each other."""
-    with pytest.raises(UsageFault, match=f"{TAEHV}/cpu/fastvideo stands there twice"):
-        plan(CELL, replace(CELL, limit=3.0))
-
-
 def test_full_size_on_a_cpu_is_unsupported():
     """Cells that the device cannot hold are listed with the reason, outside the denominator."""
     planned = plan(CELL, size="full", device="cpu")
 
     assert planned.cells == ()
-    assert planned.unsupported == ((f"{TAEHV}/cpu/fastvideo", "full size needs a GPU"),)
+    (cell,) = planned.unsupported
+    assert (cell.cell_id, cell.reason) == (f"{TAEHV}/cpu/fastvideo", "full size needs a GPU")
+    assert (str(cell.candidate), str(cell.reference)) == ("flashdreams", "fastvideo")
 
 
 def test_full_size_on_a_gpu_is_planned_as_published():

@@ -52,7 +52,7 @@ def test_shipped_suite_plans_on_every_device(name, device):
     plan = plan_suite(loaded, suite, suites.load_recipes(), device, devices[device])
 
     assert len(plan.cells) + len(plan.unsupported) == len(suite.cells)
-    assert all(reason for _, reason in plan.unsupported)
+    assert all(cell.reason for cell in plan.unsupported)
 
 
 @pytest.mark.parametrize("slug", sorted(suites.load_recipes().recipes))
@@ -284,3 +284,24 @@ def test_wrong_key_of_a_later_cell_is_found_there(tmp_path):
 
     with pytest.raises(UsageFault, match=rf":{number}: cells\.1\.limit"):
         load_toml(Suite, path)
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["alike", "with-another-limit"])
+def test_cell_named_twice_is_refused_with_its_line(tmp_path, same):
+    """Two cells with one id would write over each other; both lines are named."""
+    cell = SUITE[SUITE.index("[[cells]]") :]
+    second = cell if same else cell.replace("limit = 2.0", "limit = 3.0")
+    path = write_suite(tmp_path, SUITE + second)
+    lines = path.read_text().splitlines()
+    first, last = (n + 1 for n, line in enumerate(lines) if line.startswith("recipe = "))
+
+    with pytest.raises(UsageFault, match=rf":{last}: cells\.1\.recipe: .* at line {first}"):
+        load_suite(str(path))
+
+
+def test_scenes_of_a_recipe_are_cells_of_their_own(tmp_path):
+    """The same pair at another input size is another cell."""
+    cell = SUITE[SUITE.index("[[cells]]") :]
+    other = cell.replace("limit = 2.0", 'limit = 2.0\nscene = "8x8"')
+
+    assert len(load_suite(str(write_suite(tmp_path, SUITE + other)))[1].cells) == 2

@@ -15,6 +15,10 @@ COMMANDS: Final = {
     "report": ("harness.cli.report:report_command", "Render a run again."),
     "fsck": ("harness.cli.fsck:fsck_command", "Find what is damaged in a run; repair or prune it."),
     "parse": ("harness.cli.parse:parse_command", "Read the AR steps of a log, with statistics."),
+    "import": (
+        "harness.cli.import_:import_command",
+        "Take logs made elsewhere into a run's folder.",
+    ),
     "list": ("harness.cli.list:list_command", "List recipes, suites, devices or envs."),
     "env": ("harness.cli.env:env_group", "Build, list and remove the environments of the sides."),
     "doctor": ("harness.cli.doctor:doctor_command", "Say what this machine has of what is needed."),

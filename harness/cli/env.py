@@ -1,9 +1,12 @@
 """``fdbench env``."""
 
+import json
+from typing import Any
+
 import click
 
 from harness import environments
-from harness.environments import load_environments
+from harness.environments import Environment, load_environments
 from harness.suites import pick
 
 
@@ -26,21 +29,42 @@ def build_command(name: str) -> None:
 
 
 @env_group.command("list")
-def list_command() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def list_command(as_json: bool) -> None:
     """List environments, their size on disk and where they are.
 
     \b
     Example: fdbench env list
     """
-    for name, declared in load_environments().items():
-        built = environments.installed(name)
-        current = environments.folder_of(name, declared)
+    known = load_environments()
+    if as_json:
+        click.echo(json.dumps([_describe(name, known[name]) for name in known], indent=1))
+        return
+    for name, declared in known.items():
+        found = _describe(name, declared)
         click.echo(f"{name}: {declared.description}")
-        for digest, folder, size in built:
-            old = "" if folder == current else "  (of an earlier declaration; fdbench env rm)"
-            click.echo(f"  {digest[:12]}  {size / 2**20:.0f} MiB  {folder}{old}")
-        if current not in [folder for _, folder, _ in built]:
+        for one in found["on_disk"]:
+            old = "" if one["current"] else "  (of an earlier declaration; fdbench env rm)"
+            size = f"{one['bytes'] / 2**20:.0f} MiB"
+            click.echo(f"  {one['digest'][:12]}  {size}  {one['folder']}{old}")
+        if not found["built"]:
             click.echo(f"  not built; fdbench env build {name}")
+
+
+def _describe(name: str, declared: Environment) -> dict[str, Any]:
+    """An environment as it is declared, and every copy of it on disk."""
+    current = environments.folder_of(name, declared)
+    on_disk = [
+        {"digest": digest, "folder": str(folder), "bytes": size, "current": folder == current}
+        for digest, folder, size in environments.installed(name)
+    ]
+    return {
+        "name": name,
+        "description": declared.description,
+        "recipes": declared.recipes,
+        "built": any(one["current"] for one in on_disk),
+        "on_disk": on_disk,
+    }
 
 
 @env_group.command("rm")

@@ -12,10 +12,9 @@ from harness import stats, suites
 from harness.cli.tables import make_console, make_table
 from harness.errors import LogFormatError, UsageFault
 from harness.logs.detection import FORMATS, ParsedLog, read_log
-from harness.logs.figures import PublishedFigure
 from harness.logs.stages import comparable
 from harness.plan import phase_at
-from harness.records import LogStep
+from harness.records import LogStep, PublishedFigure
 from harness.stats import Statistic
 from harness.suites import Recipe
 

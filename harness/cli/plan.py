@@ -12,8 +12,8 @@ from harness.cli.tables import make_console
 from harness.environments import Environment
 from harness.estimate import Estimate, estimate
 from harness.plan import cell_id_of
-from harness.records import Plan, PlannedCell, Side
-from harness.suites import Device, Recipe, Recipes, Suite, SuiteCell
+from harness.records import PlannedCell, UnsupportedCell
+from harness.suites import Device, Recipe, Recipes
 from harness.units import format_duration
 
 
@@ -70,36 +70,33 @@ def outline(suite_name: str, device_key: str) -> list[CellOutline]:
     request = workflow.RunRequest(suite=suite_name, device=device_key, out=suites.SUITES_DIR)
     suite, planned = workflow.make_plan(request)
     recipes, device = suites.load_recipes(), suites.load_devices()[device_key]
+    cells: tuple[PlannedCell | UnsupportedCell, ...] = (*planned.cells, *planned.unsupported)
+    known = {cell.cell_id: cell for cell in cells}
+    is_full = suite.size == "full"
     return [
-        _outline_cell(cell, suite, planned, recipes, device_key, device) for cell in suite.cells
+        _outline_cell(known[cell_id_of(cell, device_key)], cell.recipe, recipes, device, is_full)
+        for cell in suite.cells
     ]
 
 
 def _outline_cell(
-    cell: SuiteCell, suite: Suite, planned: Plan, recipes: Recipes, key: str, device: Device
+    cell: PlannedCell | UnsupportedCell, slug: str, recipes: Recipes, device: Device, is_full: bool
 ) -> CellOutline:
-    recipe = recipes.recipes[cell.recipe]
-    cell_id = cell_id_of(cell, key)
-    found = next((one for one in planned.cells if one.cell_id == cell_id), None)
-    gpus = recipe.gpus if device.torch_device == "cuda" and suite.size == "full" else 1
+    recipe = recipes.recipes[slug]
+    found = cell if isinstance(cell, PlannedCell) else None
+    gpus = recipe.gpus if device.torch_device == "cuda" and is_full else 1
     need = _estimate(found, recipes, recipe, device, gpus)
     trials = len(found.trials) if found else 0
     return CellOutline(
-        cell_id=cell_id,
-        cannot_run=dict(planned.unsupported).get(cell_id, ""),
-        flashdreams=_command("flashdreams", cell.recipe, gpus),
-        baseline=_command(_environment_of(cell, recipe), cell.recipe, gpus),
-        published=_published_command(cell.recipe, recipe, gpus),
+        cell_id=cell.cell_id,
+        cannot_run="" if isinstance(cell, PlannedCell) else cell.reason,
+        flashdreams=_command(cell.candidate.environment, slug, gpus),
+        baseline=_command(cell.reference.environment, slug, gpus),
+        published=_published_command(slug, recipe, gpus),
         trials=trials,
         memory_gb=round(need.memory_gb, 1) if need else None,
         seconds=round(need.seconds * trials) if need else None,
     )
-
-
-def _environment_of(cell: SuiteCell, recipe: Recipe) -> str:
-    side: Side = suites.parse_side(cell.reference or cell.baseline, cell.recipe)
-    baseline = recipe.baselines.get(side.environment)
-    return baseline.environment if baseline else side.environment
 
 
 def _estimate(

@@ -29,8 +29,8 @@ class PlainWatcher(RunWatcher):
         self._trials = sum(len(cell.trials) for cell in planned.cells)
         self._started_s = time.monotonic()
         self._print(f"{len(planned.cells)} cells, {self._trials} trials on {planned.device}")
-        for cell_id, reason in planned.unsupported:
-            self._print(f"not planned: {cell_id}: {reason}")
+        for cell in planned.unsupported:
+            self._print(f"not planned: {cell.cell_id}: {cell.reason}")
 
     def note(self, text: str) -> None:
         """Print a line."""

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from harness import imports
 from harness.cli.tables import make_console, make_table
 from harness.errors import ExitCode
 from harness.records import PairRow
@@ -55,4 +56,9 @@ def print_summary(folder: Path, code: ExitCode) -> None:
     if rows:
         console.print()
         console.print(make_table(_HEADINGS, rows, left=4))
+    brought = imports.read_records(run)
+    if brought:
+        console.print(f"\n{len(brought)} imported logs, parsed here and measured elsewhere")
+    if not run.read_run()["cells"]:
+        console.print("no cell was planned: nothing was measured here, so nothing can pass")
     console.print(f"\nexit code {int(code)}: {MEANING[code]}")

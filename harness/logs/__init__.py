@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import pyarrow as pa
+
 from harness.logs import (
     benchmark_results,
     flashdreams,
@@ -12,9 +14,9 @@ from harness.logs import (
     stats_json,
     tqdm,
 )
-from harness.logs.figures import PublishedFigure
 from harness.logs.lines import Log
-from harness.records import LogStep
+from harness.records import LogStep, PublishedFigure
+from harness.schema import to_table
 
 LogParser = Callable[[Log, str], tuple[LogStep, ...]]
 """``(log, where) -> steps`` rank by rank in AR order; raises ``LogFormatError``."""
@@ -27,6 +29,22 @@ PARSERS: Final[Mapping[str, LogParser]] = {
     "stats_json": stats_json.parse,
 }
 """Every log format by name; both sides of a run print FlashDreams' line."""
+
+_TABLE_PARSERS: Final[Mapping[str, Callable[[Log, str], pa.Table]]] = {
+    "flashdreams": flashdreams.parse_table,
+}
+
+
+def parse_table(name: str, log: Log, where: str) -> pa.Table:
+    """What a parser of steps returns, as a table with the columns of ``LogStep``.
+
+    Raises:
+        LogFormatError: As the parser does.
+    """
+    if name in _TABLE_PARSERS:
+        return _TABLE_PARSERS[name](log, where)
+    return to_table(PARSERS[name](log, where), LogStep)
+
 
 FigureParser = Callable[[Log, str], tuple[PublishedFigure, ...]]
 """``(file, where) -> figures`` in the file's order; raises ``LogFormatError``."""

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from harness.errors import LogFormatError
 from harness.logs import json_items
-from harness.logs.figures import PublishedFigure, without_repeats
+from harness.logs.figures import without_repeats
 from harness.logs.lines import Log, NotThisFormatError
+from harness.records import PublishedFigure
 
 _SCHEMA: Final = "1.0.0"
 _STATUSES: Final = ("pass", "oom", "missing")

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import pyarrow as pa
+
 from harness.errors import LogFormatError, UsageFault
-from harness.logs import PARSERS, PUBLISHED
-from harness.logs.figures import PublishedFigure
+from harness.logs import PARSERS, PUBLISHED, parse_table
 from harness.logs.lines import NotThisFormatError, looks_binary
-from harness.records import LogStep
+from harness.records import LogStep, PublishedFigure
+from harness.schema import to_rows
 
 FORMATS = (*PARSERS, *PUBLISHED)
 
@@ -17,8 +19,14 @@ class ParsedLog:
     """What a file holds: steps or published figures, never both."""
 
     format: str
-    steps: tuple[LogStep, ...] = ()
+    table: pa.Table | None = None
+    """Steps, with the columns of ``LogStep``."""
     figures: tuple[PublishedFigure, ...] = ()
+
+    @property
+    def steps(self) -> tuple[LogStep, ...]:
+        """Steps as records."""
+        return tuple(to_rows(self.table, LogStep)) if self.table is not None else ()
 
 
 def read_log(log: BinaryIO, where: str, name: str | None = None) -> ParsedLog:
@@ -60,4 +68,4 @@ def _read(log: BinaryIO, where: str, name: str) -> ParsedLog:
     log.seek(0)
     if name in PUBLISHED:
         return ParsedLog(format=name, figures=PUBLISHED[name](log, where))
-    return ParsedLog(format=name, steps=PARSERS[name](log, where))
+    return ParsedLog(format=name, table=parse_table(name, log, where))

@@ -1,28 +1,9 @@
-"""A figure that somebody published: no measurement of fdbench's, and never mixed with one."""
+"""What every format of published figures asks of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from harness.errors import LogFormatError
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedFigure:
-    """One number of a table, or the slot that was kept for it."""
-
-    workload: str
-    """What ran, in the source's words."""
-    device: str
-    """Device, or the scene where the table has a row per scene."""
-    method: str
-    """``flashdreams``, ``official``, ``fastvideo``, ``lightx2v``."""
-    metric: str
-    status: str
-    """``pass``, ``oom`` or ``missing``."""
-    value_ms: float | None
-    """None where nothing was measured."""
-    byte_start: int
-    byte_end: int
+from harness.records import PublishedFigure
 
 
 def without_repeats(figures: Sequence[PublishedFigure], where: str) -> tuple[PublishedFigure, ...]:

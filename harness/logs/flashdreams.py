@@ -5,26 +5,49 @@
 Reads flashdreams 0.1.0 (``dc9e5c0``), the same at ``d5c4ce0``: ``infra/pipeline/base.py``,
 ``StreamInferencePipeline.finalize``. Stages are an open set; FlashVSR has its own. The KV update is
 ``finalize``.
+
+Plain lines are read many at a time into columns. Whatever is not plain, and every fault, is left to
+the one reader of single lines, so a log means the same whichever way it went.
 """
 
 import re
 from collections.abc import Iterator
 
+import numpy as np
+import pyarrow as pa
+
 from harness.errors import LogFormatError
-from harness.logs.lines import PREFIX, Line, Log, NotThisFormatError, looks_binary, marked_lines
-from harness.logs.sequence import Numbering, check_sums, in_order
+from harness.logs import columns
+from harness.logs.lines import (
+    PREFIX,
+    Line,
+    Log,
+    NotThisFormatError,
+    Piece,
+    looks_binary,
+    marked_pieces,
+)
+from harness.logs.sequence import Numbering, check_sums, in_order, order_without_gap
 from harness.logs.stages import by_name
 from harness.records import LogStep
+from harness.schema import schema_of, to_rows, to_table
 
 _ROUNDING_MS = 0.0011
 """Each figure is rounded to 0.001 ms, so a sum of n may be off by half that times n + 1."""
 _AR = Numbering(word="AR")
-_STEP = re.compile(
-    PREFIX + rb"AR (?P<ar>\d{1,9}) (?P<stages>(?:\w+ \d{1,12}\.\d{3} ms )+)\| "
-    rb"total\(w/o finalize\) (?P<without>\d{1,12}\.\d{3}) ms total (?P<total>\d{1,12}\.\d{3}) ms"
-    rb"(?: \| GPU mem alloc \d+\.\d{3} GiB reserved \d+\.\d{3} GiB peak (?P<peak>\d+\.\d{3}) GiB)?"
-    rb"\s*"
+_BODY = (
+    r"AR (?P<ar>\d{1,9}) (?P<stages>(?:\w+ \d{1,12}\.\d{3} ms )+)\| "
+    r"total\(w/o finalize\) (?P<without>\d{1,12}\.\d{3}) ms total (?P<total>\d{1,12}\.\d{3}) ms"
+    r"(?: \| GPU mem alloc \d{1,12}\.\d{3} GiB reserved \d{1,12}\.\d{3} GiB "
+    r"peak (?P<peak>\d{1,12}\.\d{3}) GiB)?"
 )
+_STEP = re.compile(PREFIX + _BODY.encode() + rb"\s*")
+_PLAIN = (
+    r"^(?:\[(?:default|rank)\d{1,5}\]:[ \t]?)?"
+    r"(?:\d{4}-\d\d-\d\d [\d:.]+ \| (?:TRACE|DEBUG|INFO|SUCCESS|WARNING|ERROR|CRITICAL) +\| "
+    r"[\w.<>]+:[\w<>]+:\d+ - )?" + _BODY + "$"
+)
+"""A part of what ``_STEP`` takes, in the words of Arrow's regular expressions."""
 _STAGE = re.compile(r"(\w+) (\d+\.\d{3}) ms", re.ASCII)
 _BEGUN = re.compile(PREFIX + rb"(AR -?\d+) (?:\w+ \S+ ms |.*total\(w/o finalize\))")
 """A line that begins as a step; one that is not whole was torn, or has a figure that is none."""
@@ -38,19 +61,45 @@ def parse(log: Log, where: str) -> tuple[LogStep, ...]:
         LogFormatError: There is no step, one is missing, repeated with other figures or cut off,
             its figures do not add up, or there are two runs.
     """
-    found = in_order(_steps(log, where), _AR, where)
-    if not found:
+    return tuple(to_rows(parse_table(log, where), LogStep))
+
+
+def parse_table(log: Log, where: str) -> pa.Table:
+    """What :func:`parse` returns, as a table with the columns of ``LogStep``."""
+    tables, last_ar = [], -1
+    for piece in marked_pieces(log, b"AR "):
+        table = _read_piece(piece, where, last_ar)
+        last_ar = table["ar"][-1].as_py() if table.num_rows else last_ar
+        tables.append(table)
+    found = pa.concat_tables([schema_of(LogStep).empty_table(), *tables])
+    if not found.num_rows:
         kind = "a binary file" if looks_binary(log) else "no AR step line in it"
         raise NotThisFormatError(
             f"{where}: {kind}; expected lines such as "
             "'AR 0 encode 0.016 ms diffuse 343.706 ms ... | total(w/o finalize) 350.367 ms ...'"
         )
-    return found
+    order = order_without_gap(found["rank"].to_numpy(), found["ar"].to_numpy())
+    if order is None:
+        return to_table(in_order(to_rows(found, LogStep), _AR, where), LogStep)
+    return found.take(pa.array(order))
 
 
-def _steps(log: Log, where: str) -> Iterator[LogStep]:
-    last_ar = -1
-    for line in marked_lines(log, b"AR "):
+def _read_piece(piece: Piece, where: str, last_ar: int) -> pa.Table:
+    """Steps of a piece in the order of its lines."""
+    plain = columns.plain_lines(piece, _PLAIN)
+    table = columns.read(piece, plain, _ROUNDING_MS) if plain.any() else None
+    others = range(len(plain)) if table is None else np.flatnonzero(~plain).tolist()
+    steps = list(_steps(piece.lines(others), where, last_ar))
+    if table is None:
+        return to_table(steps, LogStep)
+    if not steps:
+        return table
+    whole = pa.concat_tables([table, to_table(steps, LogStep)])
+    return whole.take(pa.array(np.argsort(whole["byte_start"].to_numpy())))
+
+
+def _steps(lines: Iterator[Line], where: str, last_ar: int) -> Iterator[LogStep]:
+    for line in lines:
         match = _STEP.fullmatch(line.text)
         if match is None:
             _refuse_torn(line, last_ar, where)

@@ -2,8 +2,12 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from harness.errors import LogFormatError
 
@@ -25,7 +29,10 @@ PREFIX: Final = (
 )
 """What may stand before a step: a bar, ``torchrun --tee``'s rank, loguru's time and place."""
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 4 << 20
+_SPARSE_BYTES = 1000
+"""Bytes a marker above which it is faster to look around each."""
+_LF, _CR = b"\n\r"
 _ANSI = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -45,26 +52,59 @@ class NotThisFormatError(LogFormatError):
     """A log has nothing of the format; another parser may read it."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Piece:
+    """Where the marked lines of a part of a log are."""
+
+    text: bytes
+    """Begins with the end of the line before."""
+    offset: int
+    """Of ``text`` in the log."""
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    markers: npt.NDArray[np.int64]
+    """First marker of each line; all three are places in ``text``."""
+    ended: bool = True
+    """False for the last line of a log that was cut off or is still written."""
+
+    def lines(self, which: Iterable[int]) -> Iterator[Line]:
+        """Some of the lines, by number."""
+        for number in which:
+            start, end = int(self.starts[number]), int(self.ends[number])
+            yield _line(self.text, start, end, self.offset, ended=self.ended)
+
+
 def marked_lines(log: Log, marker: bytes) -> Iterator[Line]:
     r"""Lines that hold ``marker``, and the last one if nothing ends it.
 
     ``\n`` and ``\r`` both end a line, since progress bars use the second.
     """
+    for piece in marked_pieces(log, marker):
+        yield from piece.lines(range(len(piece.starts)))
+
+
+def marked_pieces(log: Log, marker: bytes) -> Iterator[Piece]:
+    """The same lines as :func:`marked_lines`, as places in the log."""
     stream = io.BytesIO(log) if isinstance(log, bytes) else log
+    pattern = re.compile(re.escape(marker))
     # A piece begins with the end of the line before it, so that every line has one on its left.
-    piece, offset, dropping = b"\n", -1, False
+    text, offset, dropping = b"\n", -1, False
     while chunk := stream.read(_CHUNK_BYTES):
-        piece += chunk
-        cut = max(piece.rfind(b"\n"), piece.rfind(b"\r"))
-        yield from _lines_in(piece, cut, offset, marker, dropping=dropping)
-        dropping = (dropping and cut == 0) or len(piece) - cut - 1 > MAX_LINE_BYTES
+        text += chunk
+        cut = max(text.rfind(b"\n"), text.rfind(b"\r"))
+        if found := _piece(text, cut, offset, pattern, dropping=dropping):
+            yield found
+        dropping = (dropping and cut == 0) or len(text) - cut - 1 > MAX_LINE_BYTES
         if dropping:
             # Nothing of an endless line is kept but the fact that it goes on.
-            offset, piece = offset + len(piece) - 1, b"\n"
+            offset, text = offset + len(text) - 1, b"\n"
         else:
-            offset, piece = offset + cut, piece[cut:]
-    if not dropping and len(piece) > 1:
-        yield _line(piece, 1, len(piece), offset, ended=False)
+            offset, text = offset + cut, text[cut:]
+    if not dropping and len(text) > 1:
+        whole = np.array([1]), np.array([len(text)]), np.array([max(text.find(marker), 1)])
+        yield Piece(
+            text=text, offset=offset, starts=whole[0], ends=whole[1], markers=whole[2], ended=False
+        )
 
 
 def looks_binary(log: Log) -> bool:
@@ -75,27 +115,45 @@ def looks_binary(log: Log) -> bool:
     return b"\0" in log.read(65536)
 
 
-def _lines_in(
-    piece: bytes, cut: int, offset: int, marker: bytes, *, dropping: bool
-) -> Iterator[Line]:
-    """Marked lines that end at ``cut`` or before."""
+def _piece(
+    text: bytes, cut: int, offset: int, marker: re.Pattern[bytes], *, dropping: bool
+) -> Piece | None:
+    """Marked lines that end at ``cut`` or before; None if there is none."""
+    markers = [found.start() for found in marker.finditer(text, 0, cut)]
+    if not markers:
+        return None
     # One kind of line end, so that no search for the other runs through the whole piece.
-    text = piece.replace(b"\r", b"\n")
-    position = _next_end(text, 1) if dropping else 0
-    while (found := text.find(marker, position, cut)) >= 0:
-        start = text.rfind(b"\n", position, found) + 1
-        position = _next_end(text, found)
-        if position - start <= MAX_LINE_BYTES:
-            yield _line(piece, start, position, offset, ended=True)
+    text_lf = text.replace(b"\r", b"\n")
+    spans = (_near if len(markers) * _SPARSE_BYTES < cut else _among_all)(text_lf, cut, markers)
+    starts, ends, first = np.array(spans, np.int64)
+    kept = (ends - starts <= MAX_LINE_BYTES) & ~(dropping & (starts == 1))
+    return Piece(
+        text=text, offset=offset, starts=starts[kept], ends=ends[kept], markers=first[kept]
+    )
 
 
-def _next_end(text: bytes, position: int) -> int:
-    found = text.find(b"\n", position)
-    return found if found >= 0 else len(text)
+def _near(text: bytes, cut: int, markers: list[int]) -> tuple[Sequence[int], ...]:
+    """Start, end and first marker of each marked line, looked for around the markers."""
+    starts, ends, first = [], [], []
+    end = 0
+    for marker in markers:
+        if marker > end:
+            starts.append(text.rfind(b"\n", end, marker) + 1)
+            end = text.find(b"\n", marker, cut + 1)
+            ends.append(end)
+            first.append(marker)
+    return starts, ends, first
+
+
+def _among_all(text: bytes, cut: int, markers: list[int]) -> tuple[npt.NDArray[np.int64], ...]:
+    """The same, looked for among all line ends: faster where many lines are marked."""
+    every = np.flatnonzero(np.frombuffer(text, np.uint8, cut + 1) == _LF)
+    lines, first = np.unique(np.searchsorted(every, markers), return_index=True)
+    return every[lines - 1] + 1, every[lines], np.array(markers)[first]
 
 
 def _line(piece: bytes, start: int, end: int, offset: int, *, ended: bool) -> Line:
     text = piece[start:end]
     if b"\x1b" in text:
         text = _ANSI.sub(b"", text)
-    return Line(text, offset + start, offset + end, ended, piece[start - 1] == 13)
+    return Line(text, offset + start, offset + end, ended, piece[start - 1] == _CR)

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from harness.errors import LogFormatError
 from harness.logs.stages import is_kv_update
 from harness.records import LogStep
@@ -37,6 +40,16 @@ def in_order(steps: Iterable[LogStep], numbering: Numbering, where: str) -> tupl
     found = tuple(known[key] for key in sorted(known))
     check_no_gap(found, numbering, where)
     return found
+
+
+def order_without_gap(
+    ranks: npt.NDArray[np.int64], ars: npt.NDArray[np.int64]
+) -> npt.NDArray[np.intp] | None:
+    """Order of steps by rank and AR index; None where a step is missing or there more than once."""
+    order = np.lexsort((ars, ranks))
+    _, counts = np.unique(ranks, return_counts=True)
+    wanted = np.concatenate([np.arange(count) for count in counts])
+    return order if np.array_equal(ars[order], wanted) else None
 
 
 def same_figures(one: LogStep, other: LogStep) -> bool:

@@ -1,0 +1,77 @@
+"""``fdbench import``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from harness import imports
+from harness.imports import ImportRecord
+from harness.logs.detection import FORMATS
+from harness.records import Basis, Origin
+
+
+@click.command("import")
+@click.argument("logs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="RUN",
+    help="Folder of a run, measured or not; made if it is not there.",
+)
+@click.option("--recipe", default="", metavar="SLUG", help="What ran (see: fdbench list recipes).")
+@click.option("--gpu", "device", default="", metavar="KEY", help="Device the logs were made on.")
+@click.option(
+    "--num-gpus", "gpus", type=click.IntRange(min=1), default=None, help="GPUs that ran together."
+)
+@click.option("--side", default="", help="Who ran: flashdreams, or a baseline of the recipe.")
+@click.option(
+    "--scene", default="", metavar="WxH", help="Input size, of a super-resolution recipe."
+)
+@click.option("--format", "name", type=click.Choice(FORMATS), help="Default: what is in the file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def import_command(
+    logs: tuple[Path, ...],
+    into: Path,
+    recipe: str,
+    device: str,
+    gpus: int | None,
+    side: str,
+    scene: str,
+    name: str | None,
+    as_json: bool,
+) -> None:
+    """Take LOGS that were made elsewhere into a run's folder, beside what is measured there.
+
+    Several logs of one call are several processes of the same side. Their rows are marked as parsed
+    from a log, stand in tables of their own and never decide a verdict. Either every log is
+    imported or, if one cannot be read, none. Files of published figures (benchmark_results,
+    perf_table) say themselves what they are of.
+
+    \b
+    Example: fdbench import bench.log --into runs/collected --gpu h200 --side flashdreams \\
+               --recipe self-forcing-wan2.1-t2v-1.3b-taehv
+    """
+    origin = Origin(recipe=recipe, device=device, side=side, scene=scene, gpus=gpus or 0)
+    candidates = imports.read_candidates(logs, origin, name)
+    added, old = imports.import_logs(into, candidates)
+    if as_json:
+        answer = {"run": str(into), "imported": _plain(added), "known": _plain(old)}
+        click.echo(json.dumps(answer, indent=1))
+        return
+    for record in added:
+        click.echo(f"imported   {record.import_id}: {_describe(record)}")
+    for record in old:
+        click.echo(f"was there  {record.import_id}: {record.source}, of {record.imported}")
+    click.echo(f"See them beside the rest: fdbench report {into}")
+
+
+def _plain(records: list[ImportRecord]) -> list[dict[str, object]]:
+    return [asdict(record) for record in records]
+
+
+def _describe(record: ImportRecord) -> str:
+    what = "steps" if record.basis == Basis.PARSED else "published figures"
+    return f"{record.rows} {what} of {record.source}, read as {record.format}"
