@@ -197,8 +197,9 @@ def _require_digest(name: str, source: Source, copy: Path, origin: Path) -> None
     found = tree_digest(copy, _walk(copy))
     if found != source.tree_sha256:
         raise EnvironmentFault(
-            f"environment {name}: altered source: {', '.join(source.paths)} in {origin} have "
-            f"digest {found}, pinned for {source.commit[:12]} is {source.tree_sha256}"
+            f"environment {name}: altered source: the pinned paths in {origin} have "
+            f"digest {found}, for {source.commit[:12]} it is {source.tree_sha256}\n"
+            f"Put that commit's files there, or pin others in upstream_envs/{name}/env.toml"
         )
 
 

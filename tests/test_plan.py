@@ -42,6 +42,26 @@ def jobs(cell=CELL, **changes):
     return {trial.role: trial.job for trial in trials(cell, **changes)}
 
 
+@pytest.mark.parametrize(
+    ("driven", "reason"),
+    [
+        pytest.param({"flashdreams": [TAEHV]}, "no environment fastvideo yet", id="none"),
+        pytest.param(
+            {"flashdreams": [TAEHV], "fastvideo": [WAN]},
+            "environment fastvideo does not drive this recipe yet",
+            id="other-recipes",
+        ),
+    ],
+)
+def test_cell_without_its_environment_is_listed_with_the_reason(driven, reason):
+    """Nothing is planned for a side that nobody can start."""
+    suite = Suite(description="a test", size="tiny", cells=[CELL])
+    planned = plan_suite("mine", suite, RECIPES, "cpu", DEVICES["cpu"], driven)
+
+    assert planned.cells == ()
+    assert planned.unsupported[0][1].startswith(reason)
+
+
 def test_plan_is_deterministic():
     """The same suite gives the same plan, trial for trial."""
     assert plan(CELL, processes=4) == plan(CELL, processes=4)

@@ -53,12 +53,6 @@ def test_every_cell_runs_or_says_why_not(suite, device):
     ("words", "cell", "reason"),
     [
         pytest.param(
-            ("per-step", "h100"),
-            "wan21-t2v-1.3b-480p/h100/fastvideo",
-            "fastvideo does not drive",
-            id="not-driven",
-        ),
-        pytest.param(
             ("per-scene", "gb200"),
             "flashvsr-v1.1-sparse-ratio-2.0/gb200/official/384x384",
             "no FlashDreams runner yet",

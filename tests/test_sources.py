@@ -135,7 +135,7 @@ def test_commit_that_upstream_does_not_have_is_refused(stage, source):
 def test_commit_with_other_content_is_refused(stage, source, upstream):
     """A commit that exists and has other files than the digest says."""
     newest = git(upstream, "rev-parse", "HEAD").strip()
-    with pytest.raises(EnvironmentFault, match=r"altered source: model .* pinned for"):
+    with pytest.raises(EnvironmentFault, match=r"altered source: the pinned paths"):
         stage(dataclasses.replace(source, commit=newest))
 
 

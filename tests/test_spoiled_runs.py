@@ -133,7 +133,7 @@ def test_the_first_ar_step_that_differs_is_named(tmp_path, environments_dir):
     """Noise of another seed from AR 2 on, which no setting shows, is blamed on AR 2."""
     old = "noise = self.bank.tensor(self._calls.ar, self._calls.step + 1)\n"
     new = old + "        noise = noise.flip(0) if self._calls.ar >= 2 else noise\n"
-    spoil(environments_dir, "fastvideo/adapter.py", old, new)
+    spoil(environments_dir, "fastvideo_causal.py", old, new)
 
     finished = run_cell(tmp_path, SELF_FORCING, envs=environments_dir)
 

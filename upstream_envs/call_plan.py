@@ -73,3 +73,42 @@ class CausalCalls:
             if not all(math.isclose(v, want, rel_tol=1e-5, abs_tol=1e-3) for v in values):
                 call = "KV update" if step is None else f"step {step}"
                 raise UpstreamChangedError(f"AR {ar} {call}: told {values}, planned {want}")
+
+
+class DenoisingCalls:
+    """Stands before a bidirectional network's forward and marks each denoising step.
+
+    One call per step, two with classifier-free guidance.
+    """
+
+    def __init__(
+        self, job: wire.Job, forward: Callable[..., Any], read: Callable[..., Tensor]
+    ) -> None:
+        """Plan the calls of a job.
+
+        Args:
+            job: The job.
+            forward: What stands behind.
+            read: Called with forward's arguments; returns the timestep.
+        """
+        self._calls_per_step = 2 if job.guidance > 1 else 1
+        self._planned = [t for t in job.timesteps for _ in range(self._calls_per_step)]
+        self._forward, self._read = forward, read
+        self._told: list[Tensor] = []
+        self.recorder: Recorder
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Stand-in for ``forward``."""
+        if not self._told:
+            self.recorder.begin()
+        if len(self._told) % self._calls_per_step == 0:
+            self.recorder.denoise()
+        # Reading the value here would make the host wait for the device.
+        self._told.append(self._read(*args, **kwargs).clone())
+        return self._forward(*args, **kwargs)
+
+    def check(self) -> None:
+        """Raise :class:`UpstreamChangedError` unless a finished run has gone to plan."""
+        told = [float(t) for t in self._told]
+        if len(told) != len(self._planned) or not all(map(math.isclose, told, self._planned)):
+            raise UpstreamChangedError(f"network told {told}, planned {self._planned}")

@@ -21,6 +21,11 @@ from torch.nn.functional import scaled_dot_product_attention
 _HALF = (torch.float16, torch.bfloat16)
 
 
+def has_source() -> bool:
+    """Whether this environment has a staged source; else upstream is an installed package."""
+    return "FDBENCH_SOURCE" in os.environ
+
+
 def source_folder() -> Path:
     """The staged upstream source, which also becomes importable.
 

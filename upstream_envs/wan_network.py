@@ -44,7 +44,8 @@ def load(model: nn.Module, job: wire.Job, dtype: torch.dtype) -> nn.Module:
         RuntimeError: A parameter is missing, surplus or of another shape; names it.
     """
     weights = load_artifact(job.weights, job.device)
-    state = {name: value.to(job.device, dtype) for name, value in weights.items()}
+    # One at a time: a second copy of all parameters might not fit beside the first.
+    state = {name: weights.pop(name).to(dtype) for name in list(weights)}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)
 

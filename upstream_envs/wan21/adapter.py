@@ -5,7 +5,6 @@ latents in float32 and computes under autocast, which a job spells as dtype ``au
 """
 
 import importlib
-import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +16,7 @@ from runners.protocol import drive, wire
 from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from runners.protocol.recorder import Recorder
 from upstream_envs import stand_ins, wan_network
-from upstream_envs.call_plan import UpstreamChangedError
+from upstream_envs.call_plan import DenoisingCalls, UpstreamChangedError
 
 SHELLS = ("wan", "wan.modules", "wan.utils", "wan.distributed")
 
@@ -60,6 +59,11 @@ def import_upstream() -> Any:
     return upstream
 
 
+def read_call(_latents: list[Tensor], t: Tensor, **_: Any) -> Tensor:
+    """Timestep of one call of the network."""
+    return t
+
+
 class Wan21Side:
     """The official text-to-video loop, ready to run the whole job in one call."""
 
@@ -84,7 +88,8 @@ class Wan21Side:
         self._upstream.loop.torch = BankedTorch(self._draw)
         self._schedulers: list[Any] = []
         self._keep_schedulers()
-        self._told: list[Tensor] = []
+        self._calls = DenoisingCalls(job, model.forward, read_call)
+        self._model.forward = self._calls
         self.facts = stand_ins.source_facts() | {
             "shells": ", ".join(SHELLS),
             "inert": ", ".join(INERT),
@@ -160,8 +165,8 @@ class Wan21Side:
             slug=job.slug,
             size=job.size,
             weights_sha256=wire.sha256_once(Path(job.weights.path)),
-            noise_sha256=wire.sha256_file(Path(job.noise.path)),
-            text_sha256=wire.sha256_file(Path(job.text.path)),
+            noise_sha256=wire.sha256_once(Path(job.noise.path)),
+            text_sha256=wire.sha256_once(Path(job.text.path)),
             seed=job.seed,
             ar_steps=1,
             sigmas=sigmas,
@@ -182,9 +187,8 @@ class Wan21Side:
 
     def run(self, recorder: Recorder) -> None:
         """Run upstream's own ``generate``, then check how it used solver and network."""
-        job, told = self._job, self._solver_in_force()
-        self._recorder = recorder
-        self._observe()
+        job, tables = self._job, self._solver_in_force()
+        self._calls.recorder = recorder
         _, stride_h, stride_w = VAE_STRIDE
         self._runner.generate(
             "text",
@@ -196,43 +200,17 @@ class Wan21Side:
             seed=0,  # the noise comes from the bank
             offload_model=False,
         )
-        self._check(told)
+        if self._tables() != tables:
+            raise UpstreamChangedError("the loop's solver has other tables than the settings say")
+        self._calls.check()
         recorder.end(0, self._latents_CTHW.transpose(0, 1), print_line=True)
-
-    def _observe(self) -> None:
-        """Mark each denoising step at its first network call; CFG makes two calls a step."""
-        forward = self._model.forward
-
-        def observed(x: list[Tensor], t: Tensor, **others: Any) -> list[Tensor]:
-            if not self._told:
-                self._recorder.begin()
-            if len(self._told) % 2 == 0:
-                self._recorder.denoise()
-            self._told.append(t.clone())  # reading the value would make the host wait
-            return forward(x, t, **others)
-
-        self._model.forward = observed
 
     def _take_latents(self, latents: list[Tensor]) -> list[Tensor]:
         """Stand-in for the decoder: what it is given is the result."""
-        self._recorder.mark("diffuse")
+        self._calls.recorder.mark("diffuse")
         (self._latents_CTHW,) = latents
         return latents
 
-    def _check(self, tables: tuple[tuple[float, ...], ...]) -> None:
-        """Raise :class:`UpstreamChangedError` unless a finished run has gone to plan."""
-        if self._tables() != tables:
-            raise UpstreamChangedError("the loop's solver has other tables than the settings say")
-        planned = [t for t in self._job.timesteps for _ in ("conditional", "unconditional")]
-        told = [float(t) for t in self._told]
-        if len(told) != len(planned) or not all(map(math.isclose, told, planned)):
-            raise UpstreamChangedError(f"network told {told}, planned {planned}")
-
-
-def build(job: wire.Job) -> Wan21Side:
-    """The driven side of a job."""
-    return Wan21Side(job)
-
 
 if __name__ == "__main__":
-    drive.drive(build)
+    drive.drive(Wan21Side)
