@@ -240,8 +240,16 @@ def _run(name: str, command: list[str]) -> None:
 
 
 def _write_marker(target: Path, name: str, digest: str) -> None:
-    freeze = [str(target / "bin" / "python"), "-m", "pip", "freeze", "--disable-pip-version-check"]
-    done = subprocess.run(freeze, capture_output=True, text=True, check=True)  # noqa: S603
+    # `list` and not `freeze`, which names the folder that a local wheel came from.
+    command = [str(target / "bin" / "python"), "-m", "pip", "list", "--format", "freeze"]
+    side = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(  # noqa: S603
+        [*command, "--disable-pip-version-check"],
+        env=side,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     marker = {"name": name, "digest": digest, "packages": done.stdout.splitlines()}
     (target / _MARKER).write_text(json.dumps(marker, indent=1))
 

@@ -85,12 +85,13 @@ def read_samples(path: Path, trial_id: str, cell_id: str) -> list[TelemetryRow]:
 
 
 def summarize(samples: Sequence[TelemetryRow], first_step_s: float | None) -> dict[str, Any]:
-    """Columns of a trial's row: medians under load after the first AR step, and its marks.
+    """Columns of a trial's row: medians under load, and its marks.
 
+    Under load is after the first AR step, or where there is but one, whenever the GPU is busy.
     Figures are None where there is no sample under load.
     """
-    started_s = first_step_s or 0.0
-    loaded = [s for s in samples if s.busy_percent >= BUSY_PERCENT and s.at_s >= started_s]
+    busy = [sample for sample in samples if sample.busy_percent >= BUSY_PERCENT]
+    loaded = [sample for sample in busy if sample.at_s >= (first_step_s or 0.0)] or busy
     marks = [
         f"{text} in {sum(bool(s.reasons & bit) for s in loaded)} of {len(loaded)} samples"
         for bit, text in SLOWED.items()

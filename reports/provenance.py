@@ -146,6 +146,7 @@ _HEADINGS = {
     Role.REFERENCE.value: "Upstream",
     Role.CANDIDATE.value: "FlashDreams",
     Role.FLOOR.value: "Floor",
+    Role.CONTROL.value: "Control",
 }
 _ORDER = {role: number for number, role in enumerate(_HEADINGS)}
 
