@@ -12,8 +12,8 @@ BYTES_PER_VALUE = 2
 """Weights and KV cache are bfloat16 at full size."""
 UTILISATION = 0.45
 """Share of the nominal speed that dense transformers of this size reach; a rule of thumb."""
-START_S = 40.0
-"""Start of a process, weights read and hashed: about what a 1.4 billion parameter model takes."""
+START_S = 17.0
+"""Start of a process, weights read and hashed: about what 1.4 billion parameters took on an H200."""
 COMPILE_S = 180.0
 """What compiling the network adds to a process."""
 PATCH = 4

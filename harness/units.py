@@ -13,6 +13,11 @@ def format_percent(value: float | None) -> str:
     return "–" if value is None else f"{value:+.0f}%"
 
 
+def format_interval(bounds: tuple[float, float] | None) -> str:
+    """Bounds of a speed-up in percent; empty where there are none."""
+    return "" if bounds is None else f"{bounds[0]:+.1f} to {bounds[1]:+.1f}%"
+
+
 def format_error(value: float | None) -> str:
     """A parity error in scientific notation with three digits."""
     return "–" if value is None else f"{value:.2e}"

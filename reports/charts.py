@@ -64,7 +64,7 @@ def _latency_chart(recipe: str, rows: Sequence[LatencyRow]) -> Chart:
     width = max(_WIDTH_PT, 130.0 * len(rows))
     return Chart(
         title=title,
-        caption="Median over processes; see the table for each process.",
+        caption="Mean over processes; see the table for each process.",
         svg=draw(f"Latency of {title}, in milliseconds", (width, 250), paint),
     )
 

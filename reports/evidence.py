@@ -51,6 +51,11 @@ class CellEvidence:
         return self.pair.baseline if self.pair else self._id_part(2)
 
     @property
+    def variant(self) -> str:
+        """What follows the baseline in the cell's id: a variant, a scene, or nothing."""
+        return self._id_part(3)
+
+    @property
     def candidate(self) -> str:
         """Side under test."""
         return self.pair.candidate if self.pair else self._first_side(Role.CANDIDATE, "flashdreams")

@@ -9,6 +9,7 @@ from harness import stats
 from harness.records import Phase, Role, StepRow, Verdict
 from harness.store import Store
 from reports.evidence import CellEvidence, stored_cells
+from reports.measurement import clock_fault
 
 COMPARED_STAGE = "diffuse"
 """From the first denoising call of an AR step to its KV update: the stage both sides have."""
@@ -22,6 +23,8 @@ class LatencyRow:
     recipe: str
     device: str
     baseline: str
+    variant: str
+    """Tells rows of one recipe and baseline apart; empty for most."""
     figure: str
     """What the milliseconds are: stage and statistic."""
     window: str
@@ -63,6 +66,21 @@ def latency_of(cell: CellEvidence) -> list[LatencyRow]:
         _row(cell, sides, "diffuse, median from AR 2", _documented_statistic(cell)),
         _row(cell, _steady_on_both(sides), "diffuse, steady state", _steady),
     ]
+
+
+def protocol_notes(cells: Sequence[CellEvidence]) -> tuple[str, ...]:
+    """Recipes whose documented command ends before the first steady AR step, one sentence each."""
+    notes = {}
+    for cell in cells:
+        steady = [step.ar for step in cell.steps if step.phase == Phase.STEADY and step.ar > 0]
+        ends = cell.pair.documented_ar_steps if cell.pair else 0
+        if steady and ends and ends <= min(steady):
+            notes[cell.recipe] = (
+                f"The documented command of {cell.recipe} runs {ends} AR steps and never gets to "
+                f"the steady state, which begins at AR {min(steady)} at the earliest: its figure "
+                "is that of a window which is still filling."
+            )
+    return tuple(notes.values())
 
 
 def is_streaming(cell: CellEvidence) -> bool:
@@ -148,6 +166,7 @@ def _row(
         recipe=cell.recipe,
         device=cell.device,
         baseline=cell.baseline,
+        variant=cell.variant,
         figure=name,
         window=" / ".join(windows),
         upstream_ms=upstream_ms,
@@ -177,7 +196,7 @@ def _withheld(
         return "steps differ"
     if cell.pair is None:
         return "no verdict"
-    return _UNCOMPARABLE.get(cell.pair.verdict, "")
+    return _UNCOMPARABLE.get(cell.pair.verdict, "") or clock_fault(cell)
 
 
 _UNCOMPARABLE = {

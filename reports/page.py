@@ -9,7 +9,8 @@ from reports.charts import distance_chart, latency_charts, stage_chart, step_cha
 from reports.distance import DistanceTable, distance_table
 from reports.evidence import CellEvidence, Evidence
 from reports.imported import ImportedSection, imported_section
-from reports.latency import LatencyRow, latency_of
+from reports.latency import LatencyRow, latency_of, protocol_notes
+from reports.measurement import ControlRow, MeasuredSide, controls_of, measured_sides
 from reports.provenance import (
     EnvironmentLine,
     Fact,
@@ -41,6 +42,8 @@ class CellSection:
     """None for a cell that is not streaming."""
     stages: StageTable
     stage_chart: Chart | None
+    sides: tuple[MeasuredSide, ...]
+    controls: tuple[ControlRow, ...]
     settings: SettingsTable
     trials: tuple[TrialLine, ...]
     command: str
@@ -65,6 +68,8 @@ class Page:
     """Cells outside the denominator, with the reason."""
     latency: tuple[LatencyRow, ...]
     interval_note: str
+    protocol_notes: tuple[str, ...]
+    """What the documented commands do not show."""
     latency_charts: tuple[Chart, ...]
     scenes: tuple[Comparison, ...]
     """Published per-scene lines beside this run's; empty where the suite has no scenes."""
@@ -94,6 +99,7 @@ def build_page(evidence: Evidence) -> Page:
         unsupported=tuple((cell_id, reason) for cell_id, reason in run["unsupported"]),
         latency=tuple(latency),
         interval_note=_interval_note(latency),
+        protocol_notes=protocol_notes(evidence.cells),
         latency_charts=tuple(latency_charts(latency)),
         scenes=per_scene(evidence, latency),
         imported=imported_section(evidence.folder, evidence.imports),
@@ -114,6 +120,8 @@ def _section(evidence: Evidence, cell: CellEvidence, command: str) -> CellSectio
         step_chart=step_chart(cell),
         stages=stages,
         stage_chart=stage_chart(stages),
+        sides=measured_sides(cell),
+        controls=controls_of(cell),
         settings=settings_table(cell),
         trials=trial_lines(evidence.folder, cell),
         command=f"{command} --only {shlex.quote(cell.cell_id)}",

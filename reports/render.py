@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from harness.durable import write_text
-from harness.units import format_duration, format_error, format_ms, format_percent
+from harness.units import format_duration, format_error, format_interval, format_ms, format_percent
 from reports.evidence import read_evidence
 from reports.page import build_page
 from reports.provenance import SHORT_DIGEST
@@ -63,6 +63,9 @@ def _environment(finalize: Callable[[Any], Any]) -> Environment:
     )
     environment.filters |= {
         "ms": format_ms,
+        "share": _share,
+        "kilo": lambda value: format_ms(None if value is None else value / 1e3),
+        "interval": format_interval,
         "percent": format_percent,
         "error": _error,
         "ratio": format_ratio,
@@ -104,6 +107,11 @@ def _cosine(value: float | None) -> str:
     if value is None or math.isnan(value) or abs(1 - value) > 0.01:
         return _figure(value)
     return f"1 − {1 - value:.1e}" if value < 1 else "1"
+
+
+def _share(value: float | None) -> str:
+    """A small fraction in percent."""
+    return NOTHING if value is None else f"{100 * value:.3f} %"
 
 
 def _figure(value: float | None) -> str:

@@ -9,8 +9,12 @@ _OFFICIAL_COLOUR, _OTHER_COLOUR = "#3b82f6", "#f59e0b"
 _NAMES = {
     "flashdreams": "FlashDreams",
     "official": "Official runner",
+    "self_forcing": "Official Self-Forcing",
+    "causal_forcing": "Official Causal-Forcing",
+    "wan21": "Official Wan2.1",
     "fastvideo": "FastVideo runner",
     "lightx2v": "LightX2V runner",
+    "fastvideo_af2ee9c": "FastVideo 0.1.7",
     "diffusers": "diffusers",
 }
 
@@ -26,7 +30,8 @@ def side_colour(side: str) -> str:
     environment = side.partition("{")[0]
     if environment == "flashdreams":
         return FLASHDREAMS_COLOUR
-    return _OFFICIAL_COLOUR if environment == "official" else _OTHER_COLOUR
+    is_official = display_side(environment).startswith("Official")
+    return _OFFICIAL_COLOUR if is_official else _OTHER_COLOUR
 
 
 def display_device(device: str) -> str:

@@ -1,10 +1,11 @@
 """``fdbench plan`` and ``doctor``: what would run, with which command, and what cannot and why."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from harness.estimate import estimate
+from harness.estimate import START_S, estimate
 from harness.plan import plan_suite
 from harness.suites import load_devices, load_recipes, load_suite
 from tests.fakes.command import fdbench
@@ -78,7 +79,7 @@ def test_text_says_that_estimates_are_estimates():
 
     assert done.code == 0
     assert "estimates from shapes and nominal speed, not measurements" in done.out
-    assert "1 of 6 cells can run on gb200" in done.out
+    assert "4 of 6 cells can run on gb200" in done.out
 
 
 def test_estimates_follow_the_shapes():
@@ -97,7 +98,11 @@ def test_estimates_follow_the_shapes():
     cache_gb = 2 * 32760 * 1536 * 30 * 2 / 1e9
     assert streaming.memory_gb == pytest.approx(2.838 + cache_gb, abs=0.01)
     assert guided.memory_gb == pytest.approx(2.838 + 2 * cache_gb, abs=0.01)
-    assert guided.seconds > streaming.seconds
+    steps, frames = jobs["wan21-t2v-1.3b-480p/h100/official"], 21
+    unguided = estimate(replace(steps, guidance=1.0), parameters, devices["h100"])
+    assert steps.len_t == frames
+    work_s, unguided_s = guided.seconds - START_S, unguided.seconds - START_S
+    assert work_s / unguided_s == pytest.approx((2 * 6 + 1) / (6 + 1))
 
 
 def test_doctor_names_what_is_here():

@@ -198,7 +198,7 @@ def test_passing_run_answers_first_and_shows_the_seed_row(tmp_path):
 
     text = words(html)
     assert f"{RECIPE} makes the same output as its baseline, within 2x the noise floor." in text
-    assert "432 344 +26% Official runner diffuse, median from AR 2 AR 2–3 1 / 1" in text
+    assert "432 344 +26% Official runner diffuse, median from AR 2 AR 2–3, 1 / 1 processes" in text
     assert "Speedup = (upstream − FlashDreams) ÷ FlashDreams" in text
     assert "1 process a side there is no interval" in text
     assert "1.20e-02 1.00e-02 1.20x 2.00x" in text

@@ -7,8 +7,8 @@ from harness.cli.tables import make_console, make_table
 from harness.errors import ExitCode
 from harness.records import PairRow
 from harness.store import open_run
-from harness.units import format_ms, format_percent
-from reports.latency import latency_rows
+from harness.units import format_interval, format_ms, format_percent
+from reports.latency import LatencyRow, latency_rows
 
 MEANING = {
     ExitCode.PASS: "pass",
@@ -34,6 +34,15 @@ _HEADINGS = (
 )
 
 
+def _speedup(row: LatencyRow) -> str:
+    bounds = format_interval(row.interval_percent)
+    return (
+        f"{format_percent(row.speedup_percent)} ({bounds})"
+        if bounds
+        else format_percent(row.speedup_percent)
+    )
+
+
 def print_summary(folder: Path, code: ExitCode) -> None:
     """Print each verdict with its reason, the latency table and what the exit code means."""
     run = open_run(folder)
@@ -49,7 +58,7 @@ def print_summary(folder: Path, code: ExitCode) -> None:
             row.figure,
             format_ms(row.upstream_ms),
             format_ms(row.flashdreams_ms),
-            row.withheld or format_percent(row.speedup_percent),
+            row.withheld or _speedup(row),
         )
         for row in latency_rows(run)
     ]

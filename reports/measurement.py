@@ -1,0 +1,144 @@
+"""How well a cell was measured: clocks that agree, the GPU's state, kernels that ran, controls."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from harness.kernels import attention_ms
+from harness.records import Phase, Role, StepRow, TrialRow
+from reports.evidence import CellEvidence
+from reports.sides import display_side
+
+PUBLISHABLE = 0.005
+"""Relative difference between clocks above which no speed-up is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredSide:
+    """One side of a cell."""
+
+    name: str
+    num_processes: int
+    log_difference: float | None
+    """Largest relative difference, over processes, between the median AR step by the log and by
+    fdbench's clock. Medians, since they are what a figure is made of."""
+    wall_difference: float | None
+    """The same between the host's clock and fdbench's."""
+    first_step_s: float | None
+    """Median over processes, from launch to the end of the first AR step."""
+    sm_mhz: float | None
+    power_w: float | None
+    temperature_c: float | None
+    energy_j: float | None
+    """Median over processes, of a whole process."""
+    attention: str
+    """Attention kernels of the profiled step, by backend; empty where none was profiled."""
+    marks: tuple[str, ...]
+    """What disturbed a process, one sentence each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlRow:
+    """A side that the gate had to refuse."""
+
+    side: str
+    relative_l2: float
+    """Smallest over its AR steps."""
+    ratio: float | None
+    """The same over the floor of that AR step."""
+    num_steps: int
+
+
+def measured_sides(cell: CellEvidence) -> tuple[MeasuredSide, ...]:
+    """Both sides of a cell, reference first; a side without a completed process is left out."""
+    return tuple(
+        _side(cell, role, name)
+        for role, name in ((Role.REFERENCE, cell.reference), (Role.CANDIDATE, cell.candidate))
+        if cell.processes(role)
+    )
+
+
+def clock_fault(cell: CellEvidence) -> str:
+    """Why a cell's times may not be published; empty if its clocks agree.
+
+    A CPU run at tiny size is never published, and its steps are too short for the host's clock.
+    """
+    if cell.device == "cpu":
+        return ""
+    worst = max(
+        (
+            difference
+            for side in measured_sides(cell)
+            for difference in (side.log_difference, side.wall_difference)
+            if difference is not None
+        ),
+        default=0.0,
+    )
+    return f"clocks differ by {100 * worst:.2f} %" if worst > PUBLISHABLE else ""
+
+
+def controls_of(cell: CellEvidence) -> tuple[ControlRow, ...]:
+    """Every control that was compared, by its AR step nearest to the reference."""
+    floors = {row.ar: row.relative_l2 for row in cell.parity if row.comparison == "floor"}
+    names = {trial.trial_id: trial.side for trial in cell.trials}
+    rows = []
+    for trial_id in dict.fromkeys(
+        row.candidate_trial for row in cell.parity if row.comparison == "control"
+    ):
+        own = [row for row in cell.parity if row.candidate_trial == trial_id]
+        nearest = min(own, key=lambda row: row.relative_l2)
+        floor = floors.get(nearest.ar)
+        rows.append(
+            ControlRow(
+                side=display_side(names.get(trial_id, trial_id)),
+                relative_l2=nearest.relative_l2,
+                ratio=nearest.relative_l2 / floor if floor else None,
+                num_steps=len(own),
+            )
+        )
+    return tuple(rows)
+
+
+def _side(cell: CellEvidence, role: Role, name: str) -> MeasuredSide:
+    processes = cell.processes(role)
+    counted = {trial[0].trial_id for trial in processes}
+    trials = [trial for trial in cell.trials if trial.trial_id in counted]
+    timed = [[step for step in trial if step.phase != Phase.PROFILED] for trial in processes]
+    return MeasuredSide(
+        name=display_side(name),
+        num_processes=len(processes),
+        log_difference=_largest(timed, "total_ms"),
+        wall_difference=_largest(timed, "wall_ms"),
+        first_step_s=_median([trial.first_step_s for trial in trials]),
+        sm_mhz=_median([trial.sm_mhz for trial in trials]),
+        power_w=_median([trial.power_w for trial in trials]),
+        temperature_c=_median([trial.temperature_c for trial in trials]),
+        energy_j=_median([trial.energy_j for trial in trials]),
+        attention=_attention([step for trial in processes for step in trial]),
+        marks=_marks([trial for trial in cell.trials if trial.role == role]),
+    )
+
+
+def _largest(processes: Sequence[Sequence[StepRow]], column: str) -> float | None:
+    """Largest relative difference of a process's median by a clock from fdbench's own."""
+    differences = []
+    for steps in processes:
+        other = _median([getattr(step, column) for step in steps])
+        own = _median([step.clock_total_ms for step in steps])
+        if other is not None and own:
+            differences.append(abs(other - own) / own)
+    return max(differences, default=None)
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _attention(steps: Sequence[StepRow]) -> str:
+    found = attention_ms(steps)
+    return ", ".join(f"{backend} {ms:.0f} ms" for backend, ms in sorted(found.items()))
+
+
+def _marks(trials: Sequence[TrialRow]) -> tuple[str, ...]:
+    return tuple(f"process {trial.process}: {trial.marks}" for trial in trials if trial.marks)
