@@ -1,0 +1,73 @@
+"""Every upstream's network at full size has exactly the parameters of the synthetic weights."""
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness import environments
+from harness.suites import load_recipes
+from tests.conftest import require_source
+
+CHECKS = Path(__file__).parent / "in_upstream"
+T2V = "wan21-t2v-1.3b-480p"
+
+
+def run_in(name: str, *words: object) -> str:
+    """Output of a program in an environment, with the staged code and source."""
+    if environments.load_environments()[name].source:
+        require_source(name)
+    built = environments.build(name, print)
+    done = subprocess.run(
+        [str(built.folder / "bin" / "python"), *map(str, words)],
+        env=built.variables(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "side",
+    [
+        "self_forcing",
+        "causal_forcing",
+        "wan21",
+        "fastvideo:fastvideo_causal",
+        "fastvideo:fastvideo_denoising",
+        "fastvideo_af2ee9c:fastvideo_causal",
+        "fastvideo_af2ee9c:fastvideo_denoising",
+    ],
+)
+def test_full_size_network_has_the_synthetic_parameters(side):
+    """Names and shapes agree one by one; nothing is allocated."""
+    recipes = load_recipes()
+    recipe = recipes.recipes[T2V]
+    network = dataclasses.asdict(recipes.network(recipe, "full"))
+    name = side.partition(":")[0]
+
+    said = run_in(name, CHECKS / "check_network.py", side, json.dumps(network))
+    answer = json.loads(said.splitlines()[-1])  # FastVideo says other things before
+
+    assert answer == {
+        "keys": 825,
+        "parameters": recipes.networks[recipe.network].parameters,
+        "missing": [],
+        "surplus": [],
+        "shapes": [],
+    }
+
+
+def test_damaged_checkpoints_are_refused_by_name():
+    """A missing, surplus or mis-shaped parameter stops the trial before anything runs."""
+    assert run_in("self_forcing", CHECKS / "check_loading.py").split() == [
+        "check_whole_checkpoint_is_loaded",
+        "check_missing_parameter_is_named",
+        "check_surplus_parameter_is_named",
+        "check_shape_is_named",
+        "check_altered_file_is_refused",
+    ]
