@@ -45,7 +45,7 @@ def test_errors_are_of_the_size_of_the_precision(official_run):
 
     assert {dtypes[row.cell_id] for row in errors} >= {"float32", "bfloat16"}
     for row in errors:
-        low, high = (1e-8, 1e-5) if dtypes[row.cell_id] == "float32" else (1e-4, 2e-2)
+        low, high = (1e-8, 1e-5) if dtypes[row.cell_id] == "float32" else (1e-4, 4e-2)
         assert low < row.relative_l2 < high, (row.cell_id, row.ar)
 
 
