@@ -12,7 +12,7 @@ from harness.suites import load_recipes
 from tests.conftest import require_source
 
 CHECKS = Path(__file__).parent / "in_upstream"
-T2V = "wan21-t2v-1.3b-480p"
+T2V, I2V = "wan21-t2v-1.3b-480p", "wan21-i2v-14b-480p"
 
 
 def run_in(name: str, *words: object) -> str:
@@ -32,21 +32,22 @@ def run_in(name: str, *words: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "side",
+    ("side", "slug", "keys"),
     [
-        "self_forcing",
-        "causal_forcing",
-        "wan21",
-        "fastvideo:fastvideo_causal",
-        "fastvideo:fastvideo_denoising",
-        "fastvideo_af2ee9c:fastvideo_causal",
-        "fastvideo_af2ee9c:fastvideo_denoising",
+        ("self_forcing", T2V, 825),
+        ("causal_forcing", T2V, 825),
+        ("wan21", T2V, 825),
+        ("wan21", I2V, 1303),
+        ("fastvideo:fastvideo_causal", T2V, 825),
+        ("fastvideo:fastvideo_denoising", T2V, 825),
+        ("fastvideo_af2ee9c:fastvideo_causal", T2V, 825),
+        ("fastvideo_af2ee9c:fastvideo_denoising", T2V, 825),
     ],
 )
-def test_full_size_network_has_the_synthetic_parameters(side):
+def test_full_size_network_has_the_synthetic_parameters(side, slug, keys):
     """Names and shapes agree one by one; nothing is allocated."""
     recipes = load_recipes()
-    recipe = recipes.recipes[T2V]
+    recipe = recipes.recipes[slug]
     network = dataclasses.asdict(recipes.network(recipe, "full"))
     name = side.partition(":")[0]
 
@@ -54,7 +55,7 @@ def test_full_size_network_has_the_synthetic_parameters(side):
     answer = json.loads(said.splitlines()[-1])  # FastVideo says other things before
 
     assert answer == {
-        "keys": 825,
+        "keys": keys,
         "parameters": recipes.networks[recipe.network].parameters,
         "missing": [],
         "surplus": [],

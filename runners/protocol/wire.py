@@ -56,6 +56,8 @@ class Network:
     """Width of a prompt-embedding token."""
     freq_dim: int = 256
     """Width of the sinusoidal timestep embedding."""
+    image_tokens: int = 0
+    """CLIP tokens of the first frame that cross-attention sees; 0 where video starts from text."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,9 +29,8 @@ def build_causal(network: wire.Network) -> nn.Module:
 
 def build_wan(network: wire.Network) -> nn.Module:
     """The network of Wan2.1."""
-    wan_network = importlib.import_module("upstream_envs.wan_network")
-    upstream = importlib.import_module("adapter").import_upstream()
-    return wan_network.empty(upstream.model, "WanModel", network)
+    adapter = importlib.import_module("adapter")
+    return adapter.build_model(adapter.import_upstream(network), network)
 
 
 def build_fastvideo(stage: str, name: str, network: wire.Network) -> nn.Module:
