@@ -101,7 +101,7 @@ class Job:
     latent_height: int
     latent_width: int
     dtype: str
-    """Torch dtype of weights and latents."""
+    """Torch dtype of weights and latents; ``autocast_X`` for float32 ones computed with in X."""
     attention: str
     """``cudnn``, or ``sdpa``: PyTorch's default kernel, the only one on a CPU."""
     compile: bool
