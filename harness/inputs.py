@@ -35,7 +35,7 @@ def prepare(trial: PlannedTrial, environment: BuiltEnvironment) -> PlannedTrial:
 
 def _request(job: Job, code_digest: str) -> PrepareRequest:
     """What to make and where; each path is named by everything its bytes depend on."""
-    latent_shape = (job.len_t, job.network.in_dim, job.latent_height, job.latent_width)
+    latent_shape = (job.len_t, job.network.out_dim, job.latent_height, job.latent_width)
     draws = draws_per_step(job)
     network = asdict(job.network)
     return PrepareRequest(
@@ -48,7 +48,7 @@ def _request(job: Job, code_digest: str) -> PrepareRequest:
         latent_shape=latent_shape,
         weights_path=_path("weights", code_digest, network, job.weights_seed),
         noise_path=_path("noise", code_digest, latent_shape, job.seed, job.ar_steps, draws),
-        text_path=_path("text", code_digest, network, PROMPT),
+        text_path=_path("text", code_digest, network, latent_shape, PROMPT),
     )
 
 

@@ -51,7 +51,7 @@ def disobeyed(
         "weights_sha256": job.weights.sha256,
         "noise_sha256": job.noise.sha256,
         "text_sha256": job.text.sha256,
-        "latent_shape": (job.len_t, job.network.in_dim, job.latent_height, job.latent_width),
+        "latent_shape": (job.len_t, job.network.out_dim, job.latent_height, job.latent_width),
     }
     names = {item.name for item in fields(Settings)} & {item.name for item in fields(Job)}
     wanted |= {name: getattr(job, name) for name in names - set(ignored)}

@@ -22,6 +22,7 @@ from flashdreams.infra.diffusion.scheduler.fm import FlowMatchScheduler
 from flashdreams.infra.pipeline import StreamInferencePipeline
 from flashdreams.infra.runner import RunnerConfig
 from flashdreams.recipes.wan import WanInferencePipeline, WanInferencePipelineCache
+from flashdreams.recipes.wan.autoencoder.i2v import I2VCtrl
 from flashdreams.recipes.wan.transformer.wan21 import (
     Wan21Transformer,
     Wan21TransformerCache,
@@ -46,7 +47,7 @@ def configure(config: Config, job: wire.Job) -> Config:
             none of Wan 2.1 from text.
     """
     drive.require(job, {"slug": (config.runner_name,), "decoder": ("none",)})
-    _require_wan21_from_text(config)
+    _require_wan21(config)
     drive.apply_threads(job)
     diffusion = config.pipeline.diffusion_model
     if job.timestep_rounding == "none":
@@ -60,6 +61,8 @@ def configure(config: Config, job: wire.Job) -> Config:
         pipeline={
             "decoder": None,
             "text_encoder": None,
+            "encoder": None,
+            "image_encoder": None,
             "diffusion_model": {
                 "seed": job.seed,
                 "transformer": _transformer_changes(job),
@@ -69,24 +72,25 @@ def configure(config: Config, job: wire.Job) -> Config:
     )
 
 
-def _require_wan21_from_text(config: RunnerConfig) -> None:
+def _require_wan21(config: RunnerConfig) -> None:
     """Refuse a runner whose inputs a job does not carry.
 
     Raises:
-        drive.UnsupportedJobError: Another network, or an image to start from.
+        drive.UnsupportedJobError: Another network, or a first frame stamped into the latents.
     """
-    pipeline = config.pipeline
-    is_wan21 = isinstance(pipeline.diffusion_model.transformer, Wan21TransformerConfig)
-    if not is_wan21 or pipeline.encoder is not None:
+    transformer = config.pipeline.diffusion_model.transformer
+    if not isinstance(transformer, Wan21TransformerConfig) or transformer.stamp_image_latent:
         raise drive.UnsupportedJobError(
-            f"{config.runner_name} has no matched trial: driven is Wan 2.1 from text; run "
-            f"flashdreams-run {config.runner_name} without --job"
+            f"{config.runner_name} has no matched trial: driven is Wan 2.1 from text, or from an "
+            f"image beside the latents; run flashdreams-run {config.runner_name} without --job"
         )
 
 
 def _transformer_changes(job: wire.Job) -> dict[str, Any]:
+    network = dataclasses.asdict(job.network)
+    del network["image_tokens"]  # the library's network takes any number
     return {
-        "network": dataclasses.asdict(job.network),
+        "network": network,
         "dtype": drive.torch_dtype(job.dtype),
         "checkpoint_path": job.weights.path,
         "state_dict_transform": None,
@@ -114,6 +118,7 @@ def run(pipeline: WanInferencePipeline, job_path: Path) -> None:
     bank = NoiseBank(job, str(pipeline.device), transformer.dtype)
     cache = _initialize_cache(pipeline, job)
     recorder.settings(settings_in_force(pipeline, cache.transformer_cache, job))
+    _give_first_frame(pipeline, job)
     _record_stages(recorder, pipeline.diffusion_model.scheduler)
     _inject_noise(transformer, bank, lambda: cache.transformer_cache.autoregressive_index)
     for ar in range(job.ar_steps):
@@ -127,11 +132,7 @@ def run(pipeline: WanInferencePipeline, job_path: Path) -> None:
 @torch.no_grad()
 def _initialize_cache(pipeline: WanInferencePipeline, job: wire.Job) -> WanInferencePipelineCache:
     """The pipeline's cache, from prompt embeddings where the pipeline itself takes only prompts."""
-    text = load_artifact(job.text)
-    text = {
-        key: value.to(pipeline.device, pipeline.diffusion_model.dtype)
-        for key, value in text.items()
-    }
+    text = _encoded(pipeline, job)
     cache = StreamInferencePipeline.initialize_cache(
         pipeline,
         {
@@ -139,9 +140,34 @@ def _initialize_cache(pipeline: WanInferencePipeline, job: wire.Job) -> WanInfer
             "width": job.latent_width,
             "text_embeddings": text["text"],
             "negative_text_embeddings": text["negative"] if job.guidance > 1 else None,
+            "image_embeddings": text.get("clip"),
         },
     )
     return WanInferencePipelineCache(transformer_cache=cache.transformer_cache)
+
+
+def _encoded(pipeline: WanInferencePipeline, job: wire.Job) -> dict[str, Tensor]:
+    """What the job's encoders give, in the model's dtype."""
+    return {
+        key: value.to(pipeline.device, pipeline.diffusion_model.dtype)
+        for key, value in load_artifact(job.text).items()
+    }
+
+
+def _give_first_frame(pipeline: WanInferencePipeline, job: wire.Job) -> None:
+    """Pass the encoded first frame where the pipeline's own encoder would have put it."""
+    if not job.network.image_tokens:
+        return
+    image_TCHW = _encoded(pipeline, job)["image"]
+    mask_TCHW = torch.zeros_like(image_TCHW)
+    mask_TCHW[0] = 1.0
+    generate = pipeline.diffusion_model.generate
+
+    def with_first_frame(**arguments: Any) -> Any:
+        control = I2VCtrl(latent=image_TCHW, mask=mask_TCHW)
+        return generate(**{**arguments, "input": control})
+
+    pipeline.diffusion_model.generate = with_first_frame
 
 
 def settings_in_force(

@@ -24,6 +24,16 @@ limit = 2.0
 limit_origin = "as in the official suite"
 """
 
+FROM_IMAGE = """
+[[cells]]
+recipe = "wan21-i2v-14b-480p"
+baseline = "official"
+settings = {{ dtype = "float32", denoising_steps = 5, decoder = "none" }}
+floor = ["flashdreams", "flashdreams{{dtype=float64}}"]
+limit = 2.0
+limit_origin = "as in the official suite"
+"""
+
 
 def test_official_suite_passes(official_run):
     """Every cell is judged and passes."""
@@ -45,7 +55,7 @@ def test_errors_are_of_the_size_of_the_precision(official_run):
 
     assert {dtypes[row.cell_id] for row in errors} >= {"float32", "bfloat16"}
     for row in errors:
-        low, high = (1e-8, 1e-5) if dtypes[row.cell_id] == "float32" else (1e-4, 2e-2)
+        low, high = (1e-8, 1e-5) if dtypes[row.cell_id] == "float32" else (1e-4, 4e-2)
         assert low < row.relative_l2 < high, (row.cell_id, row.ar)
 
 
@@ -105,6 +115,31 @@ def test_spoiled_official_side_is_found(tmp_path, environments_dir, name, old, n
 
     assert finished.code == code, finished.text
     assert named in finished.text
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(
+            "encode=lambda _pixels: [image_CTHW]",
+            "encode=lambda _pixels: [image_CTHW.flip(1)]",
+            id="latent",
+        ),
+        pytest.param(
+            'visual=lambda _pixels: self._encoded["clip"][None]',
+            'visual=lambda _pixels: self._encoded["clip"][None].flip(2)',
+            id="clip",
+        ),
+    ],
+)
+def test_the_first_frame_matters(tmp_path, environments_dir, old, new):
+    """Another encoded first frame or other CLIP tokens, which no setting shows, fail parity."""
+    require_source("wan21")
+    spoil(environments_dir, "wan21/adapter.py", old, new)
+
+    finished = run_cell(tmp_path, FROM_IMAGE, envs=environments_dir)
+
+    assert finished.code == 3, finished.text
 
 
 def test_wrong_commit_is_refused_before_anything_runs(tmp_path, environments_dir, monkeypatch):

@@ -59,7 +59,7 @@ def test_cell_without_its_environment_is_listed_with_the_reason(driven, reason):
     planned = plan_suite("mine", suite, RECIPES, "cpu", DEVICES["cpu"], driven)
 
     assert planned.cells == ()
-    assert planned.unsupported[0][1].startswith(reason)
+    assert planned.unsupported[0].reason.startswith(reason)
 
 
 def test_plan_is_deterministic():

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 
 from runners.protocol import drive, wire
-from runners.protocol.inputs import load_artifact
-from upstream_envs import stand_ins
+from upstream_envs import stand_ins, wan_network
 
 SHELLS = (
     *("fastvideo", "fastvideo.configs", "fastvideo.configs.pipelines"),
@@ -139,12 +138,9 @@ def build_arch(upstream: Any, network: wire.Network, **options: Any) -> Any:
 
 def load_transformer(transformer_class: Any, dit_config: Any, job: wire.Job) -> Any:
     """A transformer with the job's weights, strictly loaded."""
-    dtype, weights = drive.torch_dtype(job.dtype), load_artifact(job.weights, job.device)
-    state = {fastvideo_name(name): value.to(dtype) for name, value in weights.items()}
     with torch.device("meta"):
         transformer = transformer_class(dit_config, {})
-    transformer.load_state_dict(state, strict=True, assign=True)
-    return transformer.eval().requires_grad_(False)
+    return wan_network.load(transformer, job, drive.torch_dtype(job.dtype), fastvideo_name)
 
 
 def attention_in_force(transformer: Any) -> str:

@@ -1,5 +1,6 @@
 """Wan's own transformer classes: built without filling memory twice, loaded strictly."""
 
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -37,17 +38,57 @@ def empty(module: ModuleType, name: str, network: wire.Network, **options: Any) 
         module.rope_params = rope_params
 
 
-def load(model: nn.Module, job: wire.Job, dtype: torch.dtype) -> nn.Module:
+class CheckpointMismatchError(ValueError):
+    """The job's weights are not exactly the parameters of upstream's network."""
+
+
+def load(
+    model: nn.Module,
+    job: wire.Job,
+    dtype: torch.dtype,
+    rename: Callable[[str], str] = lambda name: name,
+) -> nn.Module:
     """Fill an empty model with the job's weights, on the job's device.
 
+    Args:
+        model: Its parameters may be on the meta device.
+        job: The job.
+        dtype: Of the filled parameters.
+        rename: Wan's parameter name to upstream's.
+
     Raises:
-        RuntimeError: A parameter is missing, surplus or of another shape; names it.
+        CheckpointMismatchError: A parameter is missing, surplus or of another shape.
     """
     weights = load_artifact(job.weights, job.device)
+    require_match(
+        {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()},
+        {rename(name): tuple(value.shape) for name, value in weights.items()},
+        job.weights.path,
+    )
     # One at a time: a second copy of all parameters might not fit beside the first.
-    state = {name: weights.pop(name).to(dtype) for name in list(weights)}
+    state = {rename(name): weights.pop(name).to(dtype) for name in list(weights)}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def require_match(
+    wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]], where: str
+) -> None:
+    """Refuse weights that are not exactly what a network has.
+
+    Raises:
+        CheckpointMismatchError: Names the first parameter that is wrong.
+    """
+    wrong = [f"{name} is missing" for name in wanted if name not in given]
+    wrong += [f"{name} is no parameter of the network" for name in given if name not in wanted]
+    wrong += [
+        f"{name} has shape {given[name]}, the network's has {shape}"
+        for name, shape in wanted.items()
+        if name in given and given[name] != shape
+    ]
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise CheckpointMismatchError(f"{where}: {wrong[0]}{more}")
 
 
 def in_force(model: nn.Module) -> dict[str, Any]:

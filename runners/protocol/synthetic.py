@@ -23,9 +23,12 @@ from runners.protocol.inputs import noise_key
 
 Made = TypeVar("Made")
 
+CLIP_DIM = 1280
+"""Width of a CLIP token, the same in every Wan network."""
+
 
 def wan_shapes(network: wire.Network) -> dict[str, tuple[int, ...]]:
-    """Parameter names and shapes of Wan 2.1's text-to-video transformer.
+    """Parameter names and shapes of Wan 2.1's transformer.
 
     Source: Wan-Video/Wan2.1 9737cba, ``wan/modules/model.py``, ``WanModel``; patch (1, 2, 2).
     """
@@ -51,9 +54,28 @@ def wan_shapes(network: wire.Network) -> dict[str, tuple[int, ...]]:
         for attention in ("self_attn", "cross_attn"):
             linears |= {f"{block}.{attention}.{name}": (dim, dim) for name in "qkvo"}
             shapes |= {f"{block}.{attention}.norm_{name}.weight": (dim,) for name in "qk"}
+    if network.image_tokens:
+        more_linears, more_shapes = _image_shapes(network)
+        linears, shapes = linears | more_linears, shapes | more_shapes
     for name, shape in linears.items():
         shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
     return shapes
+
+
+def _image_shapes(
+    network: wire.Network,
+) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[int, ...]]]:
+    """Linear layers, and other parameters, that only video from an image has."""
+    dim = network.dim
+    linears = {"img_emb.proj.1": (CLIP_DIM, CLIP_DIM), "img_emb.proj.3": (dim, CLIP_DIM)}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for norm, width in (("img_emb.proj.0", CLIP_DIM), ("img_emb.proj.4", dim)):
+        shapes |= {f"{norm}.{part}": (width,) for part in ("weight", "bias")}
+    for layer in range(network.num_layers):
+        attention = f"blocks.{layer}.cross_attn"
+        linears |= {f"{attention}.{name}": (dim, dim) for name in ("k_img", "v_img")}
+        shapes |= {f"{attention}.norm_k_img.weight": (dim,)}
+    return linears, shapes
 
 
 def make_weights(network: wire.Network, seed: int) -> dict[str, Tensor]:
@@ -71,7 +93,7 @@ def _parameter(name: str, shape: tuple[int, ...], seed: int) -> Callable[[], Ten
         values = _normal(shape, f"weights/{seed}/{name}")
         if name.endswith(".bias"):
             values *= 0.01
-        elif "norm" in name:
+        elif len(shape) == 1:  # a norm
             values.mul_(0.02).add_(1.0)
         elif name.endswith("modulation"):
             values *= shape[-1] ** -0.5
@@ -100,12 +122,21 @@ def make_noise(request: wire.PrepareRequest) -> dict[str, Tensor]:
     }
 
 
-def make_text(network: wire.Network, prompt: str) -> dict[str, Tensor]:
-    """Stand-in prompt embeddings ``text`` and ``negative``, [L, D] bfloat16."""
-    shape = (network.text_len, network.text_dim)
+def make_text(request: wire.PrepareRequest) -> dict[str, Tensor]:
+    """Stand-ins for what the encoders give, bfloat16.
+
+    Prompt embeddings ``text`` and ``negative`` [L, D]; for video from an image also its CLIP tokens
+    ``clip`` [L, D] and what the VAE makes of the first frame, ``image`` [T, C, H, W].
+    """
+    network = request.network
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(
+        ("text", "negative"), (network.text_len, network.text_dim)
+    )
+    if network.image_tokens:
+        shapes |= {"clip": (network.image_tokens, CLIP_DIM), "image": request.latent_shape}
     return {
-        kind: _normal(shape, f"text/{kind}/{prompt}").to(torch.bfloat16)
-        for kind in ("text", "negative")
+        kind: _normal(shape, f"text/{kind}/{request.prompt}").to(torch.bfloat16)
+        for kind, shape in shapes.items()
     }
 
 
@@ -129,7 +160,7 @@ def main(request_path: str) -> None:
     if not Path(request.noise_path).exists():
         _save(make_noise(request), request.noise_path)
     if not Path(request.text_path).exists():
-        _save(make_text(request.network, request.prompt), request.text_path)
+        _save(make_text(request), request.text_path)
 
 
 if __name__ == "__main__":

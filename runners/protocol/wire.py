@@ -56,6 +56,8 @@ class Network:
     """Width of a prompt-embedding token."""
     freq_dim: int = 256
     """Width of the sinusoidal timestep embedding."""
+    image_tokens: int = 0
+    """CLIP tokens of the first frame that cross-attention sees; 0 where video starts from text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ class Job:
     latent_height: int
     latent_width: int
     dtype: str
-    """Torch dtype of weights and latents."""
+    """Torch dtype of weights and latents; ``autocast_X`` for float32 ones computed with in X."""
     attention: str
     """``cudnn``, or ``sdpa``: PyTorch's default kernel, the only one on a CPU."""
     compile: bool

@@ -36,7 +36,7 @@ SETTINGS = [
 
 def settings(job):
     """What the job asks for, with the digests of its inputs."""
-    shape = [job["len_t"], job["network"]["in_dim"], job["latent_height"], job["latent_width"]]
+    shape = [job["len_t"], job["network"]["out_dim"], job["latent_height"], job["latent_width"]]
     inputs = {f"{name}_sha256": job[name]["sha256"] for name in ("weights", "noise", "text")}
     fixed = {"num_parameters": 1, "latent_shape": shape, "torch": "none", "cudnn": "none"}
     return {name: job[name] for name in SETTINGS} | inputs | fixed

@@ -36,7 +36,7 @@ class Side:
             text_sha256=asked.text.sha256,
             latent_shape=(
                 asked.len_t,
-                asked.network.in_dim,
+                asked.network.out_dim,
                 asked.latent_height,
                 asked.latent_width,
             ),

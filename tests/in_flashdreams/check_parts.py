@@ -258,15 +258,15 @@ def check_unknown_slug_names_the_nearest() -> None:
 
 
 def check_matched_trials_refuse_what_they_do_not_drive() -> None:
-    """A job for two networks, for Cosmos or for an image is refused by name."""
+    """A job for two networks, for Cosmos or for an image in the latents is refused by name."""
     for slug in runners.RUNNERS:
         config = runners.load(slug)
         refusal = ""
         try:
-            matched._require_wan21_from_text(config)
+            matched._require_wan21(config)
         except drive.UnsupportedJobError as error:
             refusal = str(error)
-        is_driven = not any(kind in slug for kind in ("i2v", "wan2.2", "cosmos"))
+        is_driven = not any(kind in slug for kind in ("i2v-1.3b", "wan2.2", "cosmos"))
         assert is_driven == (refusal == ""), slug
         assert is_driven or refusal.startswith(f"{slug} has no matched trial"), refusal
 

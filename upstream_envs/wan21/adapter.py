@@ -1,16 +1,18 @@
-"""Drives the official Wan2.1 text-to-video runner, unpatched, as the reference side.
+"""Drives the official Wan2.1 runners, from text and from an image, unpatched.
 
-``WanT2V.generate`` runs whole: its network, CFG and UniPC solver. Upstream keeps weights and
-latents in float32 and computes under autocast, which a job spells as dtype ``autocast_bfloat16``.
+``WanT2V.generate`` or ``WanI2V.generate`` runs whole: its network, CFG and UniPC solver. Upstream
+keeps weights and latents in float32 and computes under autocast, which a job spells as dtype
+``autocast_bfloat16``.
 """
 
 import importlib
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from runners.protocol import drive, wire
 from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
@@ -22,8 +24,12 @@ SHELLS = ("wan", "wan.modules", "wan.utils", "wan.distributed")
 
 INERT = {
     "wan.distributed.fsdp": ("shard_model",),
+    "wan.modules.clip": ("CLIPModel",),
     "wan.modules.t5": ("T5EncoderModel",),
     "wan.modules.vae": ("WanVAE",),
+    "torchvision": (),
+    "torchvision.transforms": (),
+    "torchvision.transforms.functional": (),
 }
 
 AUTOCAST = {"autocast_bfloat16": torch.bfloat16, "autocast_float16": torch.float16}
@@ -44,19 +50,30 @@ DRIVEN: dict[str, tuple[object, ...]] = {
 """What this adapter does: one AR step that sees every frame, uncompiled, latents only."""
 
 
-def import_upstream() -> Any:
+def import_upstream(network: wire.Network) -> Any:
     """Import upstream's loop and network with the attention of :mod:`upstream_envs.stand_ins`."""
+    loop, runner = ("wan.text2video", "WanT2V")
+    if network.image_tokens:
+        loop, runner = ("wan.image2video", "WanI2V")
     stand_ins.install_shells(stand_ins.source_folder(), SHELLS)
     stand_ins.install_inert(INERT)
     stand_ins.install_diffusers()
     upstream = SimpleNamespace(
         model=importlib.import_module("wan.modules.model"),
-        loop=importlib.import_module("wan.text2video"),
+        loop=importlib.import_module(loop),
     )
+    upstream.runner = getattr(upstream.loop, runner)
+    sys.modules["torchvision.transforms.functional"].to_tensor = torch.clone
     upstream.model.flash_attention = stand_ins.attention
     # A progress bar would write into the lines that the step report is on.
     upstream.loop.tqdm = lambda steps: steps
     return upstream
+
+
+def build_model(upstream: Any, network: wire.Network) -> Any:
+    """Upstream's network in a job's shape, parameters on the meta device."""
+    task = "i2v" if network.image_tokens else "t2v"
+    return wan_network.empty(upstream.model, "WanModel", network, model_type=task)
 
 
 def read_call(_latents: list[Tensor], t: Tensor, **_: Any) -> Tensor:
@@ -65,7 +82,7 @@ def read_call(_latents: list[Tensor], t: Tensor, **_: Any) -> Tensor:
 
 
 class Wan21Side:
-    """The official text-to-video loop, ready to run the whole job in one call."""
+    """The official loop of a task, ready to run the whole job in one call."""
 
     def __init__(self, job: wire.Job) -> None:
         """Load network and inputs, and put noise and timing in place."""
@@ -74,16 +91,15 @@ class Wan21Side:
             dtypes, kernels = tuple(AUTOCAST), ("cudnn", "sdpa")
         more = {"window_t": (job.len_t,), "dtype": dtypes, "attention": kernels}
         drive.require(job, DRIVEN | more)
-        self._job, self._upstream = job, import_upstream()
+        self._job, self._upstream = job, import_upstream(job.network)
         drive.choose_kernels(job.attention)
-        model = wan_network.empty(self._upstream.model, "WanModel", job.network)
+        model = build_model(self._upstream, job.network)
         self._model = wan_network.load(model, job, torch.float32)
         self.bank = NoiseBank(job, job.device, torch.float32)
-        self._text = {
-            # Upstream's text encoder gives bfloat16.
-            name: value.to(job.device, torch.bfloat16 if job.dtype in AUTOCAST else torch.float32)
-            for name, value in load_artifact(job.text).items()
-        }
+        self._encoded = load_artifact(job.text, job.device)
+        # Upstream's text encoder gives bfloat16, which only autocast takes.
+        if job.dtype not in AUTOCAST:
+            self._encoded = {name: value.float() for name, value in self._encoded.items()}
         self._runner = self._build_runner()
         self._upstream.loop.torch = BankedTorch(self._draw)
         self._schedulers: list[Any] = []
@@ -100,7 +116,8 @@ class Wan21Side:
 
     def _build_runner(self) -> Any:
         """Upstream's runner without its constructor, which loads every model from disk."""
-        runner = self._upstream.loop.WanT2V.__new__(self._upstream.loop.WanT2V)
+        runner = self._upstream.runner.__new__(self._upstream.runner)
+        image_CTHW = self._encoded.get("image", torch.empty(0, 0)).transpose(0, 1).float()
         vars(runner).update(
             device=torch.device(self._job.device),
             rank=0,
@@ -112,9 +129,14 @@ class Wan21Side:
             patch_size=self._model.patch_size,
             sample_neg_prompt="negative",
             model=self._model,
-            text_encoder=lambda prompts, _device: [self._text[prompts[0]]],
+            text_encoder=lambda prompts, _device: [self._encoded[prompts[0]]],
             vae=SimpleNamespace(
-                model=SimpleNamespace(z_dim=self._job.network.out_dim), decode=self._take_latents
+                model=SimpleNamespace(z_dim=self._job.network.out_dim),
+                encode=lambda _pixels: [image_CTHW],
+                decode=self._take_latents,
+            ),
+            clip=SimpleNamespace(
+                model=nn.Identity(), visual=lambda _pixels: self._encoded["clip"][None].float()
             ),
         )
         return runner
@@ -176,7 +198,7 @@ class Wan21Side:
             len_t=job.len_t,
             window_t=job.len_t,
             sink_t=0,
-            latent_shape=(job.len_t, self._model.in_dim, job.latent_height, job.latent_width),
+            latent_shape=(job.len_t, self._model.out_dim, job.latent_height, job.latent_width),
             attention=drive.attention_in_force() if is_redirected else "upstream's own",
             cuda_graph=False,
             decoder="none",
@@ -189,10 +211,9 @@ class Wan21Side:
         """Run upstream's own ``generate``, then check how it used solver and network."""
         job, tables = self._job, self._solver_in_force()
         self._calls.recorder = recorder
-        _, stride_h, stride_w = VAE_STRIDE
         self._runner.generate(
             "text",
-            size=(stride_w * job.latent_width, stride_h * job.latent_height),
+            **self._size(),
             frame_num=VAE_STRIDE[0] * (job.len_t - 1) + 1,
             shift=job.shift,
             sampling_steps=job.denoising_steps,
@@ -204,6 +225,20 @@ class Wan21Side:
             raise UpstreamChangedError("the loop's solver has other tables than the settings say")
         self._calls.check()
         recorder.end(0, self._latents_CTHW.transpose(0, 1), print_line=True)
+
+    def _size(self) -> dict[str, Any]:
+        """Arguments of ``generate`` that say how large the video is; an image gives its aspect."""
+        height, width = (
+            stride * length
+            for stride, length in zip(
+                VAE_STRIDE[1:], (self._job.latent_height, self._job.latent_width), strict=True
+            )
+        )
+        if not self._job.network.image_tokens:
+            return {"size": (width, height)}
+        image_CHW = torch.zeros(3, height, width)  # encoded already: only its shape is looked at
+        # Upstream takes roots and rounds down: without one more pixel a height of 480 becomes 464.
+        return {"img": image_CHW, "max_area": height * width + 1}
 
     def _take_latents(self, latents: list[Tensor]) -> list[Tensor]:
         """Stand-in for the decoder: what it is given is the result."""
