@@ -13,7 +13,7 @@ BYTES_PER_VALUE = 2
 UTILISATION = 0.45
 """Share of the nominal speed that dense transformers of this size reach; a rule of thumb."""
 START_S = 17.0
-"""Start of a process, weights read and hashed: about what 1.4 billion parameters took on an H200."""
+"""Start of a process, weights read and hashed: about what 1.4 billion parameters take."""
 COMPILE_S = 180.0
 """What compiling the network adds to a process."""
 PATCH = 4

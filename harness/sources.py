@@ -97,7 +97,7 @@ def discard(folder: Path) -> None:
 
 def _is_staged(target: Path, source: Source) -> bool:
     """Whether a staged source is whole and untouched; Python would prefer planted bytecode."""
-    if not target.is_dir() or any(target.rglob(_LATER_CACHES[0])):
+    if not target.is_dir() or list(target.rglob(_LATER_CACHES[0])):
         return False
     return tree_digest(target, _walk(target)) == source.tree_sha256
 
