@@ -338,7 +338,10 @@ def _convert_record(wanted: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise WireError(f"{where}: expected an object, got {value!r:.60}")
     hints = typing.get_type_hints(wanted)
-    names = {field.name for field in dataclasses.fields(wanted)}
-    if value.keys() != names:
-        raise WireError(f"{where}: fields differ from the protocol: {sorted(value.keys() ^ names)}")
-    return wanted(**{key: _convert(hints[key], value[key], f"{where}.{key}") for key in names})
+    fields = dataclasses.fields(wanted)
+    # A field that came later has a default, which says what was so before it: old runs stay legible.
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+    wrong = (value.keys() - {field.name for field in fields}) | (needed - value.keys())
+    if wrong:
+        raise WireError(f"{where}: fields differ from the protocol: {sorted(wrong)}")
+    return wanted(**{key: _convert(hints[key], own, f"{where}.{key}") for key, own in value.items()})
