@@ -18,6 +18,7 @@ from harness import (
     machine,
     plan,
     repair,
+    roofline,
     store,
     suites,
     telemetry,
@@ -101,6 +102,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "plan": dump_plan(planned.cells),
         "unsupported": [(cell.cell_id, cell.reason) for cell in planned.unsupported],
         "environments": {env.name: continuing.describe(env) for env in built.values()},
+        "roofline": _floors(planned, built, watcher),
         "sandbox": "process",
         "state": State.RUNNING,
     }
@@ -180,6 +182,7 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
     planned = replace(full, cells=tuple(c for c in full.cells if c.cell_id in wanted))
     _require_gpus(here, request.device, planned)
     built = _build_environments(planned, request, watcher)
+    floors = _floors(planned, built, watcher)
     with run_store.writing():
         repair.settle(run_store)
         run = run_store.read_run()
@@ -191,10 +194,20 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
             "plan": dump_plan(cells),
             "sittings": [*run["sittings"], _sitting(here)],
             "environments": continuing.environments_of(run["environments"], built),
+            "roofline": run.get("roofline", {}) | floors,
             "state": State.RUNNING,
         }
         run_store.write_run(run)
     return _Sitting(run_store, suite, built, watcher, limits).run(planned)
+
+
+def _floors(
+    planned: Plan, built: Mapping[str, BuiltEnvironment], watcher: RunWatcher
+) -> dict[str, Any]:
+    """Floor of each cell that runs on a GPU, from its kernels timed alone."""
+    cells = [cell for cell in planned.cells if cell.trials[0].job.device == "cuda"]
+    floors = roofline.measure(cells, built["flashdreams"], watcher.note)
+    return {cell_id: asdict(floor) for cell_id, floor in floors.items()}
 
 
 def _sitting(here: machine.Machine) -> dict[str, Any]:

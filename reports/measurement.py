@@ -1,8 +1,9 @@
 """How well a cell was measured: clocks that agree, the GPU's state, kernels that ran, controls."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from harness.kernels import attention_ms
 from harness.records import Phase, Role, StepRow, TrialRow
@@ -35,6 +36,19 @@ class MeasuredSide:
     """Attention kernels of the profiled step, by backend; empty where none was profiled."""
     marks: tuple[str, ...]
     """What disturbed a process, one sentence each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloorLine:
+    """How far both sides are from the floor of the machine."""
+
+    figure: str
+    """What is held against it."""
+    floor_ms: float
+    """The large kernels of the span, timed alone and added up."""
+    upstream: float | None
+    """The side's figure over the floor."""
+    flashdreams: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +111,17 @@ def controls_of(cell: CellEvidence) -> tuple[ControlRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def floor_line(
+    floor: Mapping[str, Any] | None, figure: str, upstream_ms: float | None, own_ms: float | None
+) -> FloorLine | None:
+    """A cell's figure over the floor that the run measured; None where it measured none."""
+    if floor is None:
+        return None
+    floor_ms = float(floor["diffuse_ms"])
+    upstream, own = (None if ms is None else ms / floor_ms for ms in (upstream_ms, own_ms))
+    return FloorLine(figure=figure, floor_ms=floor_ms, upstream=upstream, flashdreams=own)
 
 
 def _side(cell: CellEvidence, role: Role, name: str) -> MeasuredSide:

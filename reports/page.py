@@ -10,7 +10,14 @@ from reports.distance import DistanceTable, distance_table
 from reports.evidence import CellEvidence, Evidence
 from reports.imported import ImportedSection, imported_section
 from reports.latency import LatencyRow, latency_of, protocol_notes
-from reports.measurement import ControlRow, MeasuredSide, controls_of, measured_sides
+from reports.measurement import (
+    ControlRow,
+    FloorLine,
+    MeasuredSide,
+    controls_of,
+    floor_line,
+    measured_sides,
+)
 from reports.provenance import (
     EnvironmentLine,
     Fact,
@@ -44,6 +51,7 @@ class CellSection:
     stage_chart: Chart | None
     sides: tuple[MeasuredSide, ...]
     controls: tuple[ControlRow, ...]
+    floor: FloorLine | None
     settings: SettingsTable
     trials: tuple[TrialLine, ...]
     command: str
@@ -122,10 +130,18 @@ def _section(evidence: Evidence, cell: CellEvidence, command: str) -> CellSectio
         stage_chart=stage_chart(stages),
         sides=measured_sides(cell),
         controls=controls_of(cell),
+        floor=_floor(evidence, cell),
         settings=settings_table(cell),
         trials=trial_lines(evidence.folder, cell),
         command=f"{command} --only {shlex.quote(cell.cell_id)}",
     )
+
+
+def _floor(evidence: Evidence, cell: CellEvidence) -> FloorLine | None:
+    """The last of a cell's figures, steady or per denoising step, over the measured floor."""
+    row = latency_of(cell)[-1]
+    floor = evidence.run.get("roofline", {}).get(cell.cell_id)
+    return floor_line(floor, row.figure, row.upstream_ms, row.flashdreams_ms)
 
 
 def _when(started: str, finished: str) -> str:

@@ -13,6 +13,10 @@ COMMANDS: Final = {
     "run": ("harness.cli.run:run_command", "Run a suite on a device, judge it, write the report."),
     "check": ("harness.cli.check:check_command", "Verify a run and exit with its verdict."),
     "report": ("harness.cli.report:report_command", "Render a run again."),
+    "reproduce": (
+        "harness.cli.reproduce:reproduce_command",
+        "Print what to type to measure a cell again.",
+    ),
     "fsck": ("harness.cli.fsck:fsck_command", "Find what is damaged in a run; repair or prune it."),
     "parse": ("harness.cli.parse:parse_command", "Read the AR steps of a log, with statistics."),
     "import": (

@@ -141,6 +141,29 @@ class PrepareRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RooflineRequest:
+    """Shapes whose large kernels are timed alone."""
+
+    network: Network
+    tokens: int
+    """Queries of one network call."""
+    context: int
+    """Keys that self-attention sees once the window is full."""
+    dtype: str
+    device: str
+    attention: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RooflineResult:
+    """What the kernels of one layer take alone."""
+
+    kernels_ms: dict[str, float]
+    """Kernel to the median of its calls."""
+    torch: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What was in force on one side, read back from live objects; compared field by field."""
 
@@ -339,9 +362,11 @@ def _convert_record(wanted: type, value: Any, where: str) -> Any:
         raise WireError(f"{where}: expected an object, got {value!r:.60}")
     hints = typing.get_type_hints(wanted)
     fields = dataclasses.fields(wanted)
-    # A field that came later has a default, which says what was so before it: old runs stay legible.
+    # A later field has a default, which says what was so before it: old runs stay legible.
     needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     wrong = (value.keys() - {field.name for field in fields}) | (needed - value.keys())
     if wrong:
         raise WireError(f"{where}: fields differ from the protocol: {sorted(wrong)}")
-    return wanted(**{key: _convert(hints[key], own, f"{where}.{key}") for key, own in value.items()})
+    return wanted(
+        **{key: _convert(hints[key], own, f"{where}.{key}") for key, own in value.items()}
+    )

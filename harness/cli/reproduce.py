@@ -1,0 +1,55 @@
+"""``fdbench reproduce``."""
+
+import shlex
+from pathlib import Path
+
+import click
+
+from harness import store
+from harness.environments import command_words, load_environments
+from harness.errors import UsageFault
+from harness.records import PlannedCell
+
+
+@click.command("reproduce")
+@click.argument("cell")
+@click.option(
+    "--run",
+    "folder",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The run that measured it.",
+)
+def reproduce_command(cell: str, folder: Path) -> None:
+    """Print what to type to measure CELL of a run again, and what each of its trials started.
+
+    \b
+    Example: fdbench reproduce wan21-t2v-1.3b-480p/h200/official --run docs/results/h200
+    """
+    run_store = store.open_run(folder)
+    cells = {planned.cell_id: planned for planned in run_store.read_plan()}
+    if cell not in cells:
+        known = "\n".join(cells)
+        raise UsageFault(f"{folder} has no cell {cell!r}; it has:\n{known}")
+    for line in _lines(run_store.read_run(), cells[cell]):
+        click.echo(line)
+
+
+def _lines(run: dict[str, object], cell: PlannedCell) -> list[str]:
+    words = ["fdbench", "run", "--suite", str(run["suite_file"]), "--gpu", str(run["device"])]
+    declared = load_environments()
+    lines = [
+        "# builds the environments where they are not there, makes the weights and noise, measures",
+        "# and judges; on a machine without a package index set FDBENCH_WHEELS and FDBENCH_SOURCES",
+        shlex.join([*words, "--only", cell.cell_id]),
+        "",
+        f"# its {len(cell.trials)} trials in order, one process each; JOB is logs/TRIAL/job.json",
+    ]
+    for trial in cell.trials:
+        environment = declared[trial.side.environment]
+        command = [
+            word.format(slug=cell.recipe, job="JOB")
+            for word in command_words(environment, trial.job.gpus)
+        ]
+        lines.append(f"{trial.role:<10} {trial.side}: {' '.join(command)}")
+    return lines

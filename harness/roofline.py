@@ -1,0 +1,97 @@
+"""The floor of a recipe on this machine: its large kernels, timed alone."""
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.environments import BuiltEnvironment
+from harness.errors import EnvironmentFault
+from harness.estimate import PATCH
+from harness.records import PlannedCell
+from runners.protocol import wire
+from runners.protocol.wire import Job, RooflineRequest, RooflineResult
+
+LINEARS = {"linear_dim_dim": 6, "linear_dim_ffn": 1, "linear_ffn_dim": 1}
+"""Matrix products of a layer: query, key, value and output of self-attention, query and output of
+cross-attention, whose keys and values are made once from the prompt; and the two of the MLP."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """What an AR step of a cell takes at least."""
+
+    forward_ms: float
+    """One network call at the full window."""
+    diffuse_ms: float
+    """All denoising calls of an AR step; per denoising step with CFG where there is one AR step."""
+    kernels_ms: dict[str, float]
+    """Kernel of one layer to its time alone."""
+    torch: str
+
+
+def floor_of(job: Job, result: RooflineResult) -> Floor:
+    """Add up the kernels of a job's network calls."""
+    layer_ms = sum(count * result.kernels_ms[name] for name, count in LINEARS.items())
+    layer_ms += result.kernels_ms["self_attention"] + result.kernels_ms["cross_attention"]
+    forward_ms = job.network.num_layers * layer_ms
+    branches = 2 if job.guidance > 1 else 1
+    calls = branches * (1 if job.ar_steps == 1 else job.denoising_steps)
+    return Floor(
+        forward_ms=forward_ms,
+        diffuse_ms=calls * forward_ms,
+        kernels_ms=result.kernels_ms,
+        torch=result.torch,
+    )
+
+
+def request_for(job: Job) -> RooflineRequest:
+    """The shapes of a job's network calls once the KV window is full."""
+    tokens_per_frame = job.latent_height * job.latent_width // PATCH
+    return RooflineRequest(
+        network=job.network,
+        tokens=job.len_t * tokens_per_frame,
+        context=(job.window_t + job.sink_t) * tokens_per_frame,
+        dtype=job.dtype,
+        device=job.device,
+        attention=job.attention,
+    )
+
+
+def measure(
+    cells: list[PlannedCell], environment: BuiltEnvironment, report: Callable[[str], None]
+) -> dict[str, Floor]:
+    """Floor of each cell by id; equal shapes are timed once.
+
+    Raises:
+        EnvironmentFault: The kernels could not be timed.
+    """
+    results: dict[RooflineRequest, RooflineResult] = {}
+    floors = {}
+    for cell in cells:
+        job = next(trial.job for trial in cell.trials if trial.side == cell.candidate)
+        request = request_for(job)
+        if request not in results:
+            report(f"timing the kernels of {cell.recipe} alone")
+            results[request] = _time(request, environment)
+        floors[cell.cell_id] = floor_of(job, results[request])
+    return floors
+
+
+def _time(request: RooflineRequest, environment: BuiltEnvironment) -> RooflineResult:
+    with tempfile.TemporaryDirectory(prefix="fdbench-roofline-") as folder:
+        asked, answered = Path(folder) / "request.json", Path(folder) / "result.json"
+        wire.write_json(asked, request)
+        python = environment.folder / "bin" / "python"
+        done = subprocess.run(  # noqa: S603
+            [str(python), "-m", "runners.protocol.roofline", str(asked), str(answered)],
+            env=environment.variables(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            tail = "\n".join(done.stderr.splitlines()[-3:])
+            raise EnvironmentFault(f"the kernels cannot be timed on this machine:\n{tail}")
+        return wire.read_json(RooflineResult, answered)
