@@ -109,7 +109,7 @@ def _parity(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
         (ar, trial.trial_id)
         for trial in cell.trials
         if trial.role == Role.CANDIDATE
-        for ar in range(trial.job.ar_steps)
+        for ar in trial.job.capture_steps
     }
     missing = planned - {(row.ar, row.candidate_trial) for row in compared}
     if not missing:

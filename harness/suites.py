@@ -222,14 +222,15 @@ def _refuse_repeats(suite: Suite, path: Path) -> None:
     Raises:
         UsageFault: There are two.
     """
-    seen: dict[tuple[str, str, str], int] = {}
+    seen: dict[tuple[str, ...], int] = {}
     for number, cell in enumerate(suite.cells):
-        first = seen.setdefault((cell.recipe, cell.baseline, cell.scene), number)
+        named = (cell.recipe, cell.baseline, cell.variant, cell.scene)
+        first = seen.setdefault(named, number)
         if first == number:
             continue
         text = path.read_text("utf-8")
         here, there = (_line_of(text, ("cells", n, "recipe")) for n in (number, first))
-        name = ", ".join(filter(None, (cell.recipe, cell.baseline, cell.scene)))
+        name = ", ".join(filter(None, named))
         raise UsageFault(
             f"{path}:{here}: cells.{number}.recipe: the cell {name} stands there twice, "
             f"first at line {there}"

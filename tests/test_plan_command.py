@@ -79,7 +79,7 @@ def test_text_says_that_estimates_are_estimates():
 
     assert done.code == 0
     assert "estimates from shapes and nominal speed, not measurements" in done.out
-    assert "4 of 6 cells can run on gb200" in done.out
+    assert "5 of 7 cells can run on gb200" in done.out
 
 
 def test_estimates_follow_the_shapes():

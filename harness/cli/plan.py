@@ -85,27 +85,27 @@ def _outline_cell(
     recipe = recipes.recipes[slug]
     found = cell if isinstance(cell, PlannedCell) else None
     gpus = recipe.gpus if device.torch_device == "cuda" and is_full else 1
-    need = _estimate(found, recipes, recipe, device, gpus)
-    trials = len(found.trials) if found else 0
+    needs = _estimates(found, recipes, recipe, device, gpus)
     return CellOutline(
         cell_id=cell.cell_id,
         cannot_run="" if isinstance(cell, PlannedCell) else cell.reason,
         flashdreams=_command(cell.candidate.environment, slug, gpus),
         baseline=_command(cell.reference.environment, slug, gpus),
         published=_published_command(slug, recipe, gpus),
-        trials=trials,
-        memory_gb=round(need.memory_gb, 1) if need else None,
-        seconds=round(need.seconds * trials) if need else None,
+        trials=len(found.trials) if found else 0,
+        memory_gb=round(max(need.memory_gb for need in needs), 1) if needs else None,
+        seconds=round(sum(need.seconds for need in needs)) if needs else None,
     )
 
 
-def _estimate(
+def _estimates(
     found: PlannedCell | None, recipes: Recipes, recipe: Recipe, device: Device, gpus: int
-) -> Estimate | None:
+) -> list[Estimate]:
+    """One estimate a trial; none where the cell cannot run or the device has no nominal speed."""
     if found is None or not device.nominal_tflops:
-        return None
+        return []
     parameters = recipes.networks[recipe.network].parameters
-    return estimate(found.trials[0].job, parameters, device, gpus)
+    return [estimate(trial.job, parameters, device, gpus) for trial in found.trials]
 
 
 @cache
