@@ -6,10 +6,12 @@ from pathlib import Path
 import click
 
 from harness import workflow
+from harness.cli.plan import outline
 from harness.cli.progress import pick_watcher
 from harness.cli.summary import print_summary
 from harness.environments import ENVIRONMENTS_DIR
 from harness.launch import Limits
+from harness.units import format_duration
 
 
 @click.command("run")
@@ -79,6 +81,7 @@ def run_command(
         else:
             request = _request(suite, device, into or out, environments_dir, only)
             folder = request.out
+            watcher.note(_estimated(request))
             start = workflow.add_to_run if into else workflow.run_suite
             code = start(request, watcher, limits)
     from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
@@ -87,6 +90,16 @@ def run_command(
     print_summary(folder, code)
     click.echo(f"report: {page}")
     ctx.exit(code)
+
+
+def _estimated(request: workflow.RunRequest) -> str:
+    """What the plan expects the run to take, environments and inputs not counted."""
+    rows = [row for row in outline(request.suite, request.device) if request.only in row.cell_id]
+    known = [row.seconds for row in rows if row.seconds is not None]
+    if not known:
+        return f"no estimate of the time on {request.device}"
+    trials = sum(row.trials for row in rows)
+    return f"{trials} trials, estimated at {format_duration(sum(known))}"
 
 
 def _refuse_contradictions(resume: Path | None, **others: object) -> None:
