@@ -9,7 +9,7 @@ export FDBENCH_CACHE ?= $(CURDIR)/.cache
 .PHONY: demo test check bench clean
 
 demo: $(VENV)/.core  ## compare FlashDreams with diffusers and FastVideo on this CPU, write the report
-	$(BIN)/fdbench run --suite smoke --gpu cpu
+	$(BIN)/fdbench run --suite smoke --gpu cpu --sandbox process
 
 test: $(VENV)/.dev  ## every test, the real comparisons included
 	$(BIN)/python -m pytest
@@ -36,5 +36,5 @@ $(VENV)/.core: pyproject.toml upstream_envs/constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP_INSTALL) pytest hypothesis playwright ruff mypy types-psutil import-linter
+	$(PIP_INSTALL) pytest hypothesis playwright ruff mypy types-psutil import-linter uv
 	touch $@

@@ -114,6 +114,7 @@ def describe(environment: BuiltEnvironment) -> dict[str, object]:
         "reason_no_deps": environment.declared.reason_no_deps,
         "installed": environment.installed,
         "digest": environment.digest,
+        "image": environment.image,
         "code_digest": environment.code_digest,
         "source": environment.declared.source and asdict(environment.declared.source),
     }

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,12 +10,14 @@ from pathlib import Path
 
 import pynvml
 
+from harness.engine import connect
 from harness.environments import cache_dir, is_built, load_environments
+from harness.errors import EnvironmentFault
+from harness.images import images_of
 from harness.machine import Machine, read_machine
 
 ENVIRONMENT_GB = 1.5
 """Disk of one environment with a CPU build of torch; a CUDA build takes several times that."""
-_ENGINE_SOCKET = Path("/var/run/docker.sock")
 
 
 class State(StrEnum):
@@ -96,16 +97,19 @@ _SLOWED = (
 
 
 def _engine(_here: Machine) -> Iterator[Finding]:
-    """A container engine is not used yet; whether one answers decides the sandbox later."""
-    if not _ENGINE_SOCKET.exists():
-        text = "no Docker engine; trials run in the process sandbox"
+    """Whether an engine answers decides the sandbox."""
+    try:
+        version = connect().version()
+    except EnvironmentFault as fault:
+        text = f"{str(fault).splitlines()[0]}; trials run in the process sandbox"
         yield Finding(topic="engine", state=State.NOTE, text=text)
         return
-    with socket.socket(socket.AF_UNIX) as engine:
-        engine.settimeout(2)
-        answers = engine.connect_ex(str(_ENGINE_SOCKET)) == 0
-    text = "a Docker engine answers" if answers else "a Docker socket that does not answer"
-    yield Finding(topic="engine", state=State.GOOD if answers else State.NOTE, text=text)
+    built = [name for name in load_environments() if images_of(name)]
+    text = (
+        f"Docker {version['Version']} answers, so each side runs in a container; "
+        f"images of {', '.join(built) or 'no environment'} are here"
+    )
+    yield Finding(topic="engine", state=State.GOOD, text=text)
 
 
 def _environments(_here: Machine) -> Iterator[Finding]:

@@ -70,6 +70,8 @@ class BuiltEnvironment:
     """Folder with the staged ``runners`` package and the adapter."""
     installed: tuple[str, ...] = ()
     """Name and version of every package it sees, as ``pip freeze`` prints them."""
+    image: str = ""
+    """Id of the container image that ``folder`` is in; empty for a virtual environment."""
     source: Path | None = None
     """Folder with the staged upstream code, where the environment declares one."""
 
@@ -147,9 +149,7 @@ def build(
             shutil.rmtree(target, ignore_errors=True)
             _install(name, declared, target)
             _write_marker(target, name, digest)
-    code_digest, code = _stage_code(folder / name)
-    pinned = declared.source
-    source = sources.stage(name, pinned, _sources_dir(), report) if pinned else None
+    code_digest, code = stage_code(folder / name)
     return BuiltEnvironment(
         name=name,
         declared=declared,
@@ -158,8 +158,14 @@ def build(
         code_digest=code_digest,
         code=code,
         installed=tuple(json.loads((target / _MARKER).read_text()).get("packages", ())),
-        source=source,
+        source=stage_source(name, declared, report),
     )
+
+
+def stage_source(name: str, declared: Environment, report: Callable[[str], None]) -> Path | None:
+    """Folder with an environment's upstream code as it pins it; None if it has none."""
+    pinned = declared.source
+    return sources.stage(name, pinned, _sources_dir(), report) if pinned else None
 
 
 def _sources_dir() -> Path:
@@ -254,7 +260,7 @@ def _write_marker(target: Path, name: str, digest: str) -> None:
     (target / _MARKER).write_text(json.dumps(marker, indent=1))
 
 
-def _stage_code(environment_dir: Path) -> tuple[str, Path]:
+def stage_code(environment_dir: Path) -> tuple[str, Path]:
     """Copy adapter and protocol under the digest of their bytes, so that no edit reaches a run."""
     files = dict(_code_files(environment_dir))
     content = {name: sha256_file(path) for name, path in sorted(files.items())}

@@ -5,6 +5,7 @@ and its own.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,9 +21,10 @@ from harness.plan import draws_per_step, phase_of
 from harness.records import LogStep, Outcome, Phase, StepRow, TelemetryRow, TrialRow
 from harness.schema import check_version
 from harness.telemetry import TELEMETRY_FILE, read_samples, summarize
+from harness.untrusted import LOG_FILE
 from runners.protocol import wire
 
-TRIAL_FILE, LOG_FILE = "trial.json", "log.txt"
+TRIAL_FILE = "trial.json"
 _TIME_TOLERANCE = 0.005
 """Relative difference allowed between a stage time in the log and in the events."""
 _TIME_TOLERANCE_MS = 0.05
@@ -202,6 +204,7 @@ class _Reading:
             raise IntegrityFault(
                 f"AR {odd[0]} is missing from the {where}: log and events disagree"
             )
+        _check_order(logged, [e.ar for e in self._events if isinstance(e, wire.StepEvent)])
         for step in logged:
             if step.rank == 0:
                 _check_times(step, by_ar[step.ar])
@@ -314,6 +317,19 @@ def _check_length(
     if drawn != needed:
         raise IntegrityFault(f"{drawn} tensors were drawn from the noise bank, not {needed}")
     return Outcome.COMPLETED, ""
+
+
+def _check_order(logged: Sequence[LogStep], events: Sequence[int]) -> None:
+    """Both log and events are written as the steps run, so each must be in their order.
+
+    Raises:
+        IntegrityFault: One is not.
+    """
+    in_log = sorted((step for step in logged if step.rank == 0), key=lambda step: step.byte_start)
+    for where, indices in (("log", [step.ar for step in in_log]), ("events", list(events))):
+        for before, ar in itertools.pairwise(indices):
+            if ar < before:
+                raise IntegrityFault(f"AR {before} stands before AR {ar} in the {where}")
 
 
 def _check_denoising(job: wire.Job, by_ar: Mapping[int, wire.StepEvent]) -> None:

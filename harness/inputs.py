@@ -2,18 +2,23 @@
 
 import hashlib
 import json
-import subprocess
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from filelock import FileLock
 
+from harness import sandboxes
 from harness.environments import BuiltEnvironment, cache_dir
 from harness.errors import EnvironmentFault
+from harness.owners import OWNER_FILE, owner_label
 from harness.plan import draws_per_step
 from harness.records import PlannedTrial
+from harness.sandboxes.contract import Launch
 from runners.protocol.wire import Artifact, Job, PrepareRequest, sha256_once, write_json
 
+_REQUEST_FILE = "request.json"
+_PREPARE_S = 3600.0
 PROMPT = "synthetic prompt"
 """Seeds the stand-in prompt embeddings."""
 
@@ -60,19 +65,34 @@ def _path(kind: str, *content: object) -> str:
 
 
 def _make(request: PrepareRequest, environment: BuiltEnvironment) -> None:
-    path = Path(request.weights_path).with_suffix(".json")
-    write_json(path, request)
-    python = environment.folder / "bin" / "python"
-    done = subprocess.run(  # noqa: S603
-        [str(python), "-m", "runners.protocol.synthetic", str(path)],
-        env=environment.variables(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        tail = "\n".join(done.stderr.splitlines()[-3:])
-        raise EnvironmentFault(
-            f"weights and noise cannot be made in environment {environment.name}:\n{tail}\n"
-            f"Make it anew: fdbench env rm {environment.name}, then run again"
+    """Write the inputs beside their places, then rename them there: whole, or not there."""
+    places = [Path(p) for p in (request.weights_path, request.noise_path, request.text_path)]
+    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="making-") as made:
+        folder = Path(made)
+        (folder / OWNER_FILE).write_text(owner_label(), encoding="utf-8")
+        beside = [folder / f"{place.parent.name}-{place.name}" for place in places]
+        weights, noise, text = map(str, beside)
+        asked = replace(request, weights_path=weights, noise_path=noise, text_path=text)
+        write_json(folder / _REQUEST_FILE, asked)
+        launch = Launch(
+            command=[
+                str(environment.folder / "bin" / "python"),
+                "-m",
+                "runners.protocol.synthetic",
+                str(folder / _REQUEST_FILE),
+            ],
+            folder=folder,
+            variables=environment.variables(),
+            readable=(environment.code,),
+            image=environment.image,
         )
+        status, said = sandboxes.finish(launch, _PREPARE_S)
+        if status:
+            tail = "\n".join(said.splitlines()[-3:])
+            raise EnvironmentFault(
+                f"weights and noise cannot be made in environment {environment.name}:\n{tail}\n"
+                f"Make it anew: fdbench env rm {environment.name}, then run again"
+            )
+        for path, place in zip(beside, places, strict=True):
+            path.chmod(0o644)  # a container reads it as another user
+            path.replace(place)

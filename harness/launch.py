@@ -1,26 +1,29 @@
 """Runs one trial and turns every way it can end into a row; the only place that does so."""
 
+import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from harness import telemetry
+from harness import sandboxes, telemetry, untrusted
 from harness.environments import BuiltEnvironment
-from harness.evidence import LOG_FILE, TrialRecord, TrialResult, read_trial, write_record
+from harness.evidence import TrialRecord, TrialResult, read_trial, write_record
 from harness.records import Outcome, PlannedTrial, TrialRow
-from harness.sandboxes.process import ProcessSandbox
+from harness.sandboxes.contract import Launch, Sandbox
 from harness.schema import SCHEMA_VERSION
+from harness.untrusted import LOG_FILE
 from runners.protocol import wire
 
 _POLL_S = 0.2
 _MAX_REASON = 300
 """Characters of a log line that a reason quotes."""
+_TAIL_BYTES = 1 << 16
 _OOM_SIGNS = (b"OutOfMemoryError", b"CUDA out of memory", b"Cannot allocate memory")
 
 
@@ -31,6 +34,32 @@ class Limits:
     wall_s: float = 3600.0
     stall_s: float = 900.0
     """Longest time without a new AR step, start-up included."""
+    log_bytes: int = 256 << 20
+    """Longest log; a side that prints more is stopped, and its log cut off there."""
+    memory_bytes: int = 0
+    """Of a container; 0 is nine tenths of the machine's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """What a trial gets beside its environment."""
+
+    gpus: tuple[str, ...] = ()
+    """NVML UUIDs."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the harness that the user named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """How a side ended, before its evidence is read."""
+
+    status: int
+    outcome: Outcome = Outcome.COMPLETED
+    """Completed stands for every end that was not the harness's doing."""
+    reason: str = ""
+    out_of_memory: bool = False
+    first_step_s: float | None = None
 
 
 class Watcher(Protocol):
@@ -52,12 +81,14 @@ def launch(
     work: Path,
     watcher: Watcher,
     limits: Limits,
+    grant: Grant | None = None,
 ) -> TrialResult:
     """Run a trial in its job folder ``work`` to its end, whatever that is.
 
     Raises:
         OSError: The disk is full.
-        KeyboardInterrupt: The user stopped it; its process group is gone when this is raised.
+        EnvironmentFault: What it ran in was lost; that says nothing about the side.
+        KeyboardInterrupt: The user stopped it; its processes are gone when this is raised.
     """
     job = replace(trial.job, nonce=secrets.token_hex(16))
     work.mkdir(parents=True)
@@ -65,8 +96,9 @@ def launch(
     wire.write_json(work / wire.JOB_FILE, job)
     watcher.trial_started(trial)
     started, started_s = _now(), time.monotonic()
+    trial = replace(trial, job=job)
     with telemetry.watching(work, job.gpus) if job.telemetry else nullcontext():
-        ended = _run(trial, job, environment, work, watcher, limits)
+        end = _run(trial, environment, work, watcher, limits, grant or Grant())
     record = TrialRecord(
         schema=SCHEMA_VERSION,
         trial_id=trial.trial_id,
@@ -74,11 +106,11 @@ def launch(
         role=trial.role,
         side=str(trial.side),
         process=trial.process,
-        outcome=ended.outcome,
-        reason=ended.reason,
-        exit_status=ended.status,
+        outcome=end.outcome,
+        reason=untrusted.printable(end.reason),
+        exit_status=end.status,
         wall_s=time.monotonic() - started_s,
-        first_step_s=ended.first_step_s,
+        first_step_s=end.first_step_s,
         started=started,
         ended=_now(),
         environment_digest=environment.digest,
@@ -93,34 +125,51 @@ def launch(
 
 def _run(
     trial: PlannedTrial,
-    job: wire.Job,
     environment: BuiltEnvironment,
     work: Path,
     watcher: Watcher,
     limits: Limits,
-) -> "_Ended":
-    """Start and follow the process to its end."""
-    command = environment.command(job.slug, work / wire.JOB_FILE, job.gpus)
+    grant: Grant,
+) -> _End:
+    """Start and follow the side to its end, then clear up what it left."""
     try:
-        sandbox = ProcessSandbox(command, environment.variables(), work)
+        sandbox = sandboxes.start(_ask(trial, environment, work, limits, grant))
     except OSError as error:
-        return _Ended(Outcome.FAILED, f"cannot be started: {error}", -1, None)
-    follower = _Follower(sandbox, trial, job, work, watcher)
+        return _End(status=-1, outcome=Outcome.FAILED, reason=f"cannot be started: {error}")
+    follower = _Follower(sandbox, trial, work, watcher)
     try:
-        status, timed_out = follower.follow(limits)
+        end = follower.follow(limits)
     finally:
         sandbox.stop()
-    outcome, reason = _classify(status, timed_out, work / LOG_FILE)
-    return _Ended(outcome, reason, status, follower.first_step_s)
+    hidden = untrusted.secret_values(os.environ, grant.variables)
+    left = untrusted.tidy(work, hidden, limits.log_bytes)
+    outcome, reason = _classify(end, trial.job, work)
+    if left and outcome is Outcome.COMPLETED:
+        outcome, reason = Outcome.FAILED, left
+    return replace(end, outcome=outcome, reason=reason, first_step_s=follower.first_step_s)
 
 
-class _Ended(NamedTuple):
-    """How a process ended."""
-
-    outcome: Outcome
-    reason: str
-    status: int
-    first_step_s: float | None
+def _ask(
+    trial: PlannedTrial, environment: BuiltEnvironment, work: Path, limits: Limits, grant: Grant
+) -> Launch:
+    """Everything a trial may touch."""
+    job = trial.job
+    own = [work / wire.JOB_FILE]
+    if job.telemetry:
+        (work / telemetry.TELEMETRY_FILE).touch()
+        own.append(work / telemetry.TELEMETRY_FILE)
+    inputs = [Path(one.path) for one in (job.weights, job.noise, job.text)]
+    source = [environment.source] if environment.source else []
+    return Launch(
+        command=environment.command(job.slug, work / wire.JOB_FILE, job.gpus),
+        folder=work,
+        variables={**grant.variables, **environment.variables()},
+        readable=(*own, environment.code, *source, *inputs),
+        image=environment.image,
+        gpus=grant.gpus,
+        memory_bytes=limits.memory_bytes,
+        trial_id=trial.trial_id,
+    )
 
 
 def _now() -> str:
@@ -130,35 +179,37 @@ def _now() -> str:
 class _Follower:
     """Follows one trial step by step."""
 
-    def __init__(
-        self,
-        sandbox: ProcessSandbox,
-        trial: PlannedTrial,
-        job: wire.Job,
-        work: Path,
-        watcher: Watcher,
-    ) -> None:
-        self._sandbox, self._trial, self._job = sandbox, trial, job
-        self._work, self._watcher = work, watcher
+    def __init__(self, sandbox: Sandbox, trial: PlannedTrial, work: Path, watcher: Watcher) -> None:
+        self._sandbox, self._trial, self._work, self._watcher = sandbox, trial, work, watcher
         self._seen, self._last_step_s = 0, 0.0
         self.first_step_s: float | None = None
 
-    def follow(self, limits: Limits) -> tuple[int, str]:
-        """Wait until the trial ends or is stopped; returns its status and why it was stopped."""
+    def follow(self, limits: Limits) -> _End:
+        """Wait until the trial ends or is stopped."""
         while True:
             status = self._sandbox.wait(_POLL_S)
             self._report_steps()
-            wall_s = self._sandbox.wall_s
             if status is not None:
-                return status, ""
-            if wall_s > limits.wall_s:
-                return self._sandbox.stop(), f"longer than {limits.wall_s:.0f} s"
-            if wall_s - self._last_step_s > limits.stall_s:
-                why = f"no new AR step for {limits.stall_s:.0f} s, {self._seen} seen"
-                return self._sandbox.stop(), why
+                return _End(status=status, out_of_memory=self._sandbox.ran_out_of_memory)
+            if _log_bytes(self._work) > limits.log_bytes:
+                reason = f"its log is longer than {limits.log_bytes / 2**20:.0f} MiB"
+                return _End(status=self._sandbox.stop(), outcome=Outcome.FAILED, reason=reason)
+            reason = self._overdue(limits)
+            if reason:
+                self._sandbox.dump_stacks()
+                return _End(status=self._sandbox.stop(), outcome=Outcome.TIMED_OUT, reason=reason)
+
+    def _overdue(self, limits: Limits) -> str:
+        """Which time limit is passed; empty if none."""
+        wall_s = self._sandbox.wall_s
+        if wall_s > limits.wall_s:
+            return f"longer than {limits.wall_s:.0f} s"
+        if wall_s - self._last_step_s > limits.stall_s:
+            return f"no new AR step for {limits.stall_s:.0f} s, {self._seen} seen"
+        return ""
 
     def _report_steps(self) -> None:
-        for event in list(_steps_so_far(self._work, self._job))[self._seen :]:
+        for event in list(_steps_so_far(self._work, self._trial.job))[self._seen :]:
             total_ms = sum(event.stages_ms.values())
             self._watcher.step_done(self._trial, event.ar, total_ms)
             self._seen, self._last_step_s = self._seen + 1, self._sandbox.wall_s
@@ -166,29 +217,58 @@ class _Follower:
                 self.first_step_s = self._last_step_s
 
 
+def _log_bytes(work: Path) -> int:
+    try:
+        return (work / LOG_FILE).lstat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _steps_so_far(work: Path, job: wire.Job) -> Iterator[wire.StepEvent]:
     """Steps for the display; what is wrong with them is found when the trial has ended."""
     try:
-        for event in wire.read_events(work / wire.EVENTS_FILE, job.nonce):
+        content = untrusted.read_growing(work / wire.EVENTS_FILE)
+        for event in wire.events_in(content, wire.EVENTS_FILE, job.nonce):
             if isinstance(event, wire.StepEvent):
                 yield event
-    except (FileNotFoundError, wire.WireError):
+    except wire.WireError:
         return
 
 
-def _classify(status: int, timed_out: str, log: Path) -> tuple[Outcome, str]:
-    if timed_out:
-        return Outcome.TIMED_OUT, timed_out
-    if status == 0:
-        return Outcome.COMPLETED, ""
-    tail = log.read_bytes()[-65536:] if log.is_file() else b""
+def _classify(end: _End, job: wire.Job, work: Path) -> tuple[Outcome, str]:
+    """Outcome and reason; what the harness or the kernel did goes before what a log says."""
+    if end.outcome is not Outcome.COMPLETED:
+        return end.outcome, end.reason
+    if end.out_of_memory:
+        return Outcome.OOM, f"the kernel killed a process for memory; exit status {end.status}"
+    tail = _tail(work / LOG_FILE)
     # The last line with words in it: some programs draw a box around their message.
     lines = [
         line for line in tail.decode("utf-8", "replace").splitlines() if re.search(r"\w", line)
     ]
     last = lines[-1].strip("│ ")[-_MAX_REASON:] if lines else "no output"
-    if any(sign in tail for sign in _OOM_SIGNS):
+    if any(sign in tail for sign in _OOM_SIGNS) and not _said_end(work, job):
         return Outcome.OOM, last
-    if status < 0:
-        return Outcome.KILLED, f"signal {-status}; last line: {last}"
-    return Outcome.FAILED, f"exit status {status}; last line: {last}"
+    if end.status < 0:
+        return Outcome.KILLED, f"signal {-end.status}; last line: {last}"
+    failed = (Outcome.FAILED, f"exit status {end.status}; last line: {last}")
+    return failed if end.status else (Outcome.COMPLETED, "")
+
+
+def _tail(log: Path) -> bytes:
+    """The end of a log that nobody writes any more."""
+    if not log.is_file():
+        return b""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        return file.read()
+
+
+def _said_end(work: Path, job: wire.Job) -> bool:
+    """Whether a side did all of its job, whatever it met on the way."""
+    try:
+        content = untrusted.read_growing(work / wire.EVENTS_FILE)
+        events = list(wire.events_in(content, wire.EVENTS_FILE, job.nonce))
+    except wire.WireError:
+        return False
+    return bool(events) and isinstance(events[-1], wire.EndEvent)

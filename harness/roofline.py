@@ -1,18 +1,21 @@
 """The floor of a recipe on this machine: its large kernels, timed alone."""
 
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import sandboxes
 from harness.environments import BuiltEnvironment
 from harness.errors import EnvironmentFault
 from harness.estimate import PATCH
+from harness.gpus import pick_gpus
 from harness.records import PlannedCell
+from harness.sandboxes.contract import Launch
 from runners.protocol import wire
 from runners.protocol.wire import Job, RooflineRequest, RooflineResult
 
+_LIMIT_S = 1800.0
 LINEARS = {"linear_dim_dim": 6, "linear_dim_ffn": 1, "linear_ffn_dim": 1}
 """Matrix products of a layer: query, key, value and output of self-attention, query and output of
 cross-attention, whose keys and values are made once from the prompt; and the two of the MLP."""
@@ -80,18 +83,21 @@ def measure(
 
 
 def _time(request: RooflineRequest, environment: BuiltEnvironment) -> RooflineResult:
-    with tempfile.TemporaryDirectory(prefix="fdbench-roofline-") as folder:
-        asked, answered = Path(folder) / "request.json", Path(folder) / "result.json"
+    with tempfile.TemporaryDirectory(prefix="fdbench-roofline-") as place:
+        folder = Path(place).resolve()
+        asked, answered = folder / "request.json", folder / "result.json"
         wire.write_json(asked, request)
-        python = environment.folder / "bin" / "python"
-        done = subprocess.run(  # noqa: S603
-            [str(python), "-m", "runners.protocol.roofline", str(asked), str(answered)],
-            env=environment.variables(),
-            capture_output=True,
-            text=True,
-            check=False,
+        python = str(environment.folder / "bin" / "python")
+        launch = Launch(
+            command=[python, "-m", "runners.protocol.roofline", str(asked), str(answered)],
+            folder=folder,
+            variables=environment.variables(),
+            readable=(environment.code,),
+            image=environment.image,
+            gpus=pick_gpus(1 if request.device == "cuda" else 0),
         )
-        if done.returncode:
-            tail = "\n".join(done.stderr.splitlines()[-3:])
+        status, said = sandboxes.finish(launch, _LIMIT_S)
+        if status:
+            tail = "\n".join(said.splitlines()[-3:])
             raise EnvironmentFault(f"the kernels cannot be timed on this machine:\n{tail}")
         return wire.read_json(RooflineResult, answered)

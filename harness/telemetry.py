@@ -14,6 +14,7 @@ import psutil
 import pynvml
 
 from harness.errors import EnvironmentFault, IntegrityFault
+from harness.owners import runs_in_own_container
 from harness.records import TelemetryRow
 
 TELEMETRY_FILE = "telemetry.jsonl"
@@ -54,7 +55,7 @@ def require_idle(gpus: int) -> None:
     """
     pynvml.nvmlInit()
     try:
-        for index, handle in _handles(gpus):
+        for index, handle in gpu_handles(gpus):
             others = _foreign(handle)
             if others:
                 used_gib = pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**30
@@ -123,7 +124,7 @@ def _energy_j(samples: Sequence[TelemetryRow]) -> float:
 
 
 def _sample_until(stop: threading.Event, path: Path, gpus: int) -> None:
-    handles, started = _handles(gpus), time.monotonic()
+    handles, started = gpu_handles(gpus), time.monotonic()
     with path.open("w", encoding="utf-8") as file:
         while not stop.wait(PERIOD_S):
             for _, handle in handles:
@@ -152,10 +153,11 @@ def _foreign(handle: Any) -> tuple[int, ...]:
     own = {child.pid for child in psutil.Process().children(recursive=True)} | {os.getpid()}
     found = {one.pid for one in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)}
     # A process that has just ended may be listed for a moment longer.
-    return tuple(sorted(pid for pid in found - own if psutil.pid_exists(pid)))
+    others = (pid for pid in found - own if psutil.pid_exists(pid))
+    return tuple(sorted(pid for pid in others if not runs_in_own_container(pid)))
 
 
-def _handles(gpus: int) -> list[tuple[int, Any]]:
+def gpu_handles(gpus: int) -> list[tuple[int, Any]]:
     """Index and NVML handle of the GPUs that a trial sees."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     words = visible.split(",") if visible else [str(index) for index in range(gpus)]

@@ -12,6 +12,7 @@ from harness import (
     continuing,
     environments,
     evidence,
+    gpus,
     imports,
     inputs,
     judging,
@@ -19,6 +20,7 @@ from harness import (
     plan,
     repair,
     roofline,
+    sides,
     store,
     suites,
     telemetry,
@@ -27,9 +29,10 @@ from harness.durable import disk_faults, require_space
 from harness.environments import BuiltEnvironment
 from harness.errors import EnvironmentFault, ExitCode, Interrupted, UsageFault, worst
 from harness.evidence import TrialResult
-from harness.launch import Limits, Watcher, launch
+from harness.launch import Grant, Limits, Watcher, launch
 from harness.records import Outcome, PairRow, Plan, PlannedCell, PlannedTrial, TrialRow
 from harness.runfile import State, dump_plan
+from harness.stopping import Stop, stopping
 from harness.store import LOGS, WORK, Store
 
 
@@ -57,6 +60,11 @@ class RunRequest:
     environments_dir: Path = environments.ENVIRONMENTS_DIR
     only: str = ""
     """Run only cells whose id contains this."""
+    sandbox: str = sides.PROCESS
+    base: str = ""
+    """Base image of the containers; empty for that of the images that are here."""
+    passed: tuple[str, ...] = ()
+    """Names of variables that the sides get to see."""
 
 
 def make_plan(request: RunRequest) -> tuple[suites.Suite, Plan]:
@@ -84,7 +92,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
     here = machine.read_machine()
     _require_gpus(here, request.device, planned)
     store.require_new(request.out)
-    built = _build_environments(planned, request, watcher)
+    built = _build_sides(planned, request, watcher)
     run_store = store.create(request.out)
     run = {
         "suite": planned.suite,
@@ -103,15 +111,17 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "unsupported": [(cell.cell_id, cell.reason) for cell in planned.unsupported],
         "environments": {env.name: continuing.describe(env) for env in built.values()},
         "roofline": _floors(planned, built, watcher),
-        "sandbox": "process",
+        "sandbox": request.sandbox,
+        "passed": request.passed,
         "state": State.RUNNING,
     }
     run_store.write_run(run)
-    return _Sitting(run_store, suite, built, watcher, limits).run(planned)
+    passed = sides.passed_on(request.passed)
+    return _Sitting(run_store, suite, built, watcher, limits, passed).run(planned)
 
 
 def resume_run(
-    folder: Path, environments_dir: Path, watcher: RunWatcher, limits: Limits
+    folder: Path, environments_dir: Path, watcher: RunWatcher, limits: Limits, base: str = ""
 ) -> ExitCode:
     """Run what is left of a run that was stopped, and judge it.
 
@@ -126,6 +136,9 @@ def resume_run(
         device=run["device"],
         out=folder,
         environments_dir=environments_dir,
+        sandbox=run["sandbox"],
+        base=base,
+        passed=tuple(run["passed"]),
     )
     return _go_on(request, run["cells"], watcher, limits)
 
@@ -145,6 +158,7 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
             f"{request.out} is a run of {run['suite']} on {run['device']}, "
             f"not of {planned.suite} on {planned.device}; pick another --into"
         )
+    request = replace(request, sandbox=run["sandbox"], passed=tuple(run["passed"]))
     return _go_on(request, [cell.cell_id for cell in planned.cells], watcher, limits)
 
 
@@ -181,7 +195,7 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
     continuing.refuse_changed_plan(run_store, request.suite, suite, full)
     planned = replace(full, cells=tuple(c for c in full.cells if c.cell_id in wanted))
     _require_gpus(here, request.device, planned)
-    built = _build_environments(planned, request, watcher)
+    built = _build_sides(planned, request, watcher)
     floors = _floors(planned, built, watcher)
     with run_store.writing():
         repair.settle(run_store)
@@ -198,7 +212,8 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
             "state": State.RUNNING,
         }
         run_store.write_run(run)
-    return _Sitting(run_store, suite, built, watcher, limits).run(planned)
+    passed = sides.passed_on(request.passed)
+    return _Sitting(run_store, suite, built, watcher, limits, passed).run(planned)
 
 
 def _floors(
@@ -224,17 +239,17 @@ def _require_gpus(here: machine.Machine, device_key: str, planned: Plan) -> None
     most = max((t.job.gpus for cell in planned.cells for t in cell.trials), default=1)
     machine.require_device(here, device_key, device, most)
     if device.torch_device == "cuda":
-        telemetry.require_idle(most)
+        # Where another fdbench has them, they are waited for and looked at then.
+        with gpus.leased_now(gpus.pick_gpus(most)) as ours:
+            if ours:
+                telemetry.require_idle(most)
 
 
-def _build_environments(
+def _build_sides(
     planned: Plan, request: RunRequest, watcher: RunWatcher
 ) -> dict[str, BuiltEnvironment]:
-    sides = [trial.side for cell in planned.cells for trial in cell.trials]
-    names = {"flashdreams": None} | {side.environment: None for side in sides}
-    return {
-        name: environments.build(name, watcher.note, request.environments_dir) for name in names
-    }
+    folder, note = request.environments_dir, watcher.note
+    return sides.build_sides(planned, request.sandbox, folder, request.base, note)
 
 
 @dataclass(frozen=True)
@@ -246,6 +261,7 @@ class _Sitting:
     built: Mapping[str, BuiltEnvironment]
     watcher: RunWatcher
     limits: Limits
+    passed: Mapping[str, str]
 
     def run(self, planned: Plan) -> ExitCode:
         """Run the cells that have no verdict yet."""
@@ -253,9 +269,10 @@ class _Sitting:
         cells = [cell for cell in planned.cells if cell.cell_id not in judged]
         self.watcher.planned(replace(planned, cells=tuple(cells)))
         try:
-            for cell in cells:
-                with self.store.holding_cell(cell.cell_id):
-                    self._run_cell(cell)
+            with stopping(self.watcher.note) as stop:
+                for cell in cells:
+                    with self.store.holding_cell(cell.cell_id):
+                        self._run_cell(cell, stop)
         except KeyboardInterrupt as error:
             self._leave(cells)
             raise Interrupted(
@@ -270,17 +287,20 @@ class _Sitting:
         self._close()
         return check(self.store)
 
-    def _run_cell(self, cell: PlannedCell) -> None:
+    def _run_cell(self, cell: PlannedCell, stop: Stop) -> None:
         """Run a cell's trials in order, stop at the first reason to, and store its verdict."""
         results: dict[str, TrialResult] = {}
         kept = {row.trial_id for row in self.store.read_rows(TrialRow)}
-        for trial in judging.expected_trials(cell, results):
-            if trial.trial_id in kept:
-                results[trial.trial_id] = self._read_kept(trial)
-            else:
-                results[trial.trial_id] = self._run_trial(trial)
-            if judging.is_over(cell, results):
-                break
+        uuids = gpus.pick_gpus(max(map(gpus.wanted_by, cell.trials), default=0))
+        with gpus.leased(uuids, self.watcher.note):
+            for trial in judging.expected_trials(cell, results):
+                if trial.trial_id in kept:
+                    results[trial.trial_id] = self._read_kept(trial)
+                else:
+                    stop.raise_if_asked()
+                    results[trial.trial_id] = self._run_trial(trial, uuids)
+                if judging.is_over(cell, results):
+                    break
         judged = judging.judge_cell(cell, results, self.store.folder / "captures")
         self.store.add_judgement(judged.pair, judged.parity)
         self.watcher.judged(judged.pair)
@@ -289,17 +309,20 @@ class _Sitting:
         folder = self.store.folder / LOGS / trial.trial_id
         return evidence.read_trial(folder, evidence.read_record(folder))
 
-    def _run_trial(self, trial: PlannedTrial) -> TrialResult:
+    def _run_trial(self, trial: PlannedTrial, uuids: tuple[str, ...]) -> TrialResult:
         ready = inputs.prepare(trial, self.built["flashdreams"])
         work = self.store.folder / WORK / trial.trial_id
         shutil.rmtree(work, ignore_errors=True)
         environment = self.built[trial.side.environment]
+        grant = Grant(gpus=uuids[: gpus.wanted_by(trial)], variables=self.passed)
+        before = gpus.memory_in_use(grant.gpus)
         with disk_faults(self.store.folder):
-            result = launch(ready, environment, work, self.watcher, self.limits)
+            result = launch(ready, environment, work, self.watcher, self.limits, grant)
         if result.row.outcome != Outcome.COMPLETED or result.row.invalid:
             # What a full disk did to a trial says nothing about the trial.
             require_space(self.store.folder, result.row.reason)
         self.store.add_trial(work, result.row, result.parts, result.digests)
+        gpus.require_returned(before)
         return result
 
     def _leave(self, cells: list[PlannedCell]) -> None:

@@ -1,14 +1,33 @@
-"""Fixtures of several test modules: the finished smoke run and environments."""
+"""Fixtures of several test modules: the smoke run, environments, trials of a fake side."""
 
+import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from harness import environments, sources
+from harness import engine, environments, sources
+from harness.environments import PROJECT_DIR, BuiltEnvironment, Environment
+from harness.errors import EnvironmentFault
+from harness.launch import Limits, launch
+from harness.owners import OWNER, owner_label
+from runners.protocol.wire import Artifact
 from tests.command import Finished, fdbench
+from tests.fakes import samples
+from tests.fakes.listener import Listener
+
+FAKES = Path(__file__).parent / "fakes"
+GENEROUS = Limits(wall_s=30, stall_s=30)
+INPUTS = ("weights", "noise", "text")
+PATIENT_S = 5.0
+"""How long to wait for a killed process to be gone."""
+
+os.environ.setdefault("FDBENCH_SANDBOX", "process")  # tests of containers ask for them
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +69,115 @@ def require_source(name: str) -> Path:
 def flashdreams_env() -> environments.BuiltEnvironment:
     """The candidate's environment, built if need be."""
     return environments.build("flashdreams", print)
+
+
+@pytest.fixture(scope="session")
+def base_image() -> str:
+    """Id of the base image that ``FDBENCH_BASE`` names; without an engine the test is skipped."""
+    name = os.environ.get("FDBENCH_BASE")
+    if not name:
+        pytest.skip("FDBENCH_BASE names no base image (.ci/engine makes one)")
+    try:
+        return str(engine.connect().images.get(name).id)
+    except EnvironmentFault as fault:
+        pytest.skip(f"no container engine: {fault}")
+
+
+@pytest.fixture(params=["process", "docker"])
+def sandbox(request):
+    """A test that uses it runs in both."""
+    return request.param
+
+
+@pytest.fixture
+def environment(tmp_path, sandbox, request):
+    """Makes an environment whose side goes the way that is named."""
+    places = {"folder": tmp_path / "env"}
+    if sandbox == "docker":
+        places = {"folder": Path("/usr"), "image": request.getfixturevalue("base_image")}
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "env" / "bin" / "python").symlink_to(sys.executable)
+    code = tmp_path / "code"
+    (code / "runners" / "protocol").mkdir(parents=True)
+    for name in ("__init__.py", "protocol/__init__.py", "protocol/wire.py"):
+        shutil.copyfile(PROJECT_DIR / "runners" / name, code / "runners" / name)
+    for name in ("steps.py", "faults.py"):
+        shutil.copyfile(FAKES / name, code / name)
+    shutil.copyfile(FAKES / "faults.py", code / "adapter.py")
+
+    def make(behaviour, **changes):
+        declared = Environment(
+            description="a fake",
+            packages=[],
+            command=["python3" if sandbox == "docker" else "python", "adapter.py", "{job}"],
+            variables={"FAKE_SIDE": behaviour},
+        )
+        made = {**places, "code": code, "declared": declared} | changes
+        return BuiltEnvironment(name="fake", digest="d" * 64, code_digest="c" * 64, **made)
+
+    return make
+
+
+@pytest.fixture
+def trial(tmp_path):
+    """Makes a planned trial whose shared inputs are there."""
+
+    def make(**job_changes):
+        for name in INPUTS:
+            (tmp_path / name).touch()
+        places = {n: Artifact(path=str(tmp_path / n), sha256="aa" * 32) for n in INPUTS}
+        return samples.trial(**{**places, **job_changes})
+
+    return make
+
+
+@pytest.fixture
+def run(environment, trial, tmp_path, monkeypatch):
+    """Launches the side that goes the way that is named, and looks after it often."""
+    monkeypatch.setattr("harness.launch._POLL_S", 0.05)
+
+    def launched(behaviour, limits=GENEROUS, watcher=None, grant=None, **job_changes):
+        return launch(
+            trial(**job_changes),
+            environment(behaviour),
+            tmp_path / "work",
+            watcher or Listener(),
+            limits,
+            grant,
+        )
+
+    return launched
+
+
+@pytest.fixture
+def survivors(sandbox, tmp_path):
+    """What is left of a trial after a moment: process ids, or containers of this process."""
+
+    def left():
+        pids = json.loads((tmp_path / "work" / "pids.json").read_text())
+        assert len(pids) == 2
+        if sandbox == "docker":
+            mine = {"label": f"{OWNER}={owner_label()}"}
+            return engine.connect().api.containers(all=True, filters=mine)
+        return still_alive(pids)
+
+    return left
+
+
+def alive(pid):
+    """Whether a process still runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def still_alive(pids):
+    """Those of these processes that do not go away; they are ended here."""
+    until = time.monotonic() + PATIENT_S
+    while any(map(alive, pids)) and time.monotonic() < until:
+        time.sleep(0.02)
+    left = [pid for pid in pids if alive(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    return left

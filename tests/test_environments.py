@@ -131,23 +131,23 @@ def test_built_environment_is_used_again(cache, declared_dir):
 
 def test_staged_code_is_a_copy_under_its_digest(cache, declared_dir):
     """Editing an adapter makes new staged code and leaves the old, which a run may still use."""
-    first_digest, first = environments._stage_code(declared_dir / "fake")
+    first_digest, first = environments.stage_code(declared_dir / "fake")
     (declared_dir / "fake" / "adapter.py").write_text("print('two')\n")
-    second_digest, second = environments._stage_code(declared_dir / "fake")
+    second_digest, second = environments.stage_code(declared_dir / "fake")
 
     assert first_digest != second_digest
     assert (first / "adapter.py").read_text() == "print('one')\n"
     assert (second / "adapter.py").read_text() == "print('two')\n"
     assert (first / "runners" / "protocol" / "wire.py").is_file()
-    assert environments._stage_code(declared_dir / "fake") == (second_digest, second)
+    assert environments.stage_code(declared_dir / "fake") == (second_digest, second)
     assert {path.name for path in (cache / "code").iterdir()} == {first.name, second.name}
 
 
 def test_staged_code_that_was_edited_is_not_used(cache, declared_dir):
     """The digest of a run is that of the bytes that ran, whatever happened in the cache."""
-    _, code = environments._stage_code(declared_dir / "fake")
+    _, code = environments.stage_code(declared_dir / "fake")
     (code / "adapter.py").write_text("print('edited')\n")
-    _, again = environments._stage_code(declared_dir / "fake")
+    _, again = environments.stage_code(declared_dir / "fake")
 
     assert (again / "adapter.py").read_text() == "print('one')\n"
 
@@ -239,7 +239,7 @@ def test_declaration_without_an_adapter_stages_the_runners(cache, declared_dir):
     """The candidate has no adapter; its runners are staged."""
     shutil.copytree(declared_dir / "fake", declared_dir / "bare")
     (declared_dir / "bare" / "adapter.py").unlink()
-    _, code = environments._stage_code(declared_dir / "bare")
+    _, code = environments.stage_code(declared_dir / "bare")
 
     assert not (code / "adapter.py").exists()
     assert (code / "runners" / "self_forcing.py").is_file()

@@ -1,46 +1,18 @@
 """One trial, every way it can end: a row with a reason, and no process left."""
 
+import dataclasses
 import json
-import os
-import shutil
 import signal
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from harness.environments import PROJECT_DIR, BuiltEnvironment, Environment
 from harness.launch import Limits, launch
 from harness.records import Outcome
-from harness.sandboxes import process
 from tests.fakes import samples
+from tests.fakes.listener import Listener
 
-FAKE_SIDE = Path(__file__).parent / "fakes" / "steps.py"
 GENEROUS = Limits(wall_s=30, stall_s=30)
-PATIENT_S = 5.0
-"""How long to wait for a killed process to be gone."""
-
-
-class Listener:
-    """A watcher that keeps what it is told, and may lose its temper at the first step."""
-
-    def __init__(self, at_step=None):
-        self.told, self._at_step = [], at_step
-
-    def trial_started(self, trial):
-        """Keep it."""
-        self.told.append("started")
-
-    def step_done(self, trial, ar, total_ms):
-        """Keep the AR step, then raise if asked to."""
-        self.told.append(ar)
-        if self._at_step is not None:
-            raise self._at_step
-
-    def trial_ended(self, trial, row):
-        """Keep the outcome."""
-        self.told.append(str(row.outcome))
 
 
 class ImpatientListener(Listener):
@@ -51,68 +23,6 @@ class ImpatientListener(Listener):
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         raise KeyboardInterrupt
-
-
-@pytest.fixture
-def environment(tmp_path):
-    """Makes an environment whose side goes the way that is named."""
-    (tmp_path / "env" / "bin").mkdir(parents=True)
-    (tmp_path / "env" / "bin" / "python").symlink_to(sys.executable)
-    code = tmp_path / "code"
-    (code / "runners" / "protocol").mkdir(parents=True)
-    for name in ("__init__.py", "protocol/__init__.py", "protocol/wire.py"):
-        shutil.copyfile(PROJECT_DIR / "runners" / name, code / "runners" / name)
-    shutil.copyfile(FAKE_SIDE, code / "adapter.py")
-
-    def make(behaviour, **changes):
-        declared = Environment(
-            description="a fake",
-            packages=[],
-            command=["python", "adapter.py", "{job}"],
-            variables={"FAKE_SIDE": behaviour},
-        )
-        made = {"folder": tmp_path / "env", "code": code, "declared": declared} | changes
-        return BuiltEnvironment(name="fake", digest="d" * 64, code_digest="c" * 64, **made)
-
-    return make
-
-
-@pytest.fixture
-def run(environment, tmp_path, monkeypatch):
-    """Launches the side that goes the way that is named, and looks after it often."""
-    monkeypatch.setattr("harness.launch._POLL_S", 0.05)
-
-    def launched(behaviour, limits=GENEROUS, watcher=None, **job_changes):
-        return launch(
-            samples.trial(**job_changes),
-            environment(behaviour),
-            tmp_path / "work",
-            watcher or Listener(),
-            limits,
-        )
-
-    return launched
-
-
-def alive(pid):
-    """Whether a process still runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def survivors(work):
-    """Processes of a trial that are still there after a moment; they are ended here."""
-    pids = json.loads((work / "pids.json").read_text())
-    assert len(pids) == 2
-    until = time.monotonic() + PATIENT_S
-    while any(map(alive, pids)) and time.monotonic() < until:
-        time.sleep(0.02)
-    left = [pid for pid in pids if alive(pid)]
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
-    return left
 
 
 def test_completed_trial_leaves_everything(run, tmp_path):
@@ -264,62 +174,62 @@ def test_long_trial_is_stopped(run):
     assert row.reason.startswith("longer than")
 
 
-def test_stopped_trial_leaves_no_process(run, tmp_path, monkeypatch):
+def test_stopped_trial_leaves_no_process(run, tmp_path, monkeypatch, sandbox, survivors):
     """The whole group is gone, a grandchild and a side that ignores SIGTERM included."""
-    monkeypatch.setattr(process, "_GRACE_S", 0.2)
+    monkeypatch.setattr(f"harness.sandboxes.{sandbox}.GRACE_S", 0.2)
     run("hangs_deaf", limits=Limits(wall_s=30, stall_s=0.8))
 
-    assert survivors(tmp_path / "work") == []
+    assert survivors() == []
 
 
-def test_completed_trial_leaves_no_process(run, tmp_path):
+def test_completed_trial_leaves_no_process(run, tmp_path, survivors):
     """A child that outlives its side does not outlive the trial."""
     assert run("leaves_a_child").row.outcome == Outcome.COMPLETED
-    assert survivors(tmp_path / "work") == []
+    assert survivors() == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_interrupted_trial_leaves_no_process(run, tmp_path, error):
+def test_interrupted_trial_leaves_no_process(run, tmp_path, error, survivors):
     """When the user stops a run, or a watcher breaks, the side goes with it."""
     with pytest.raises(error):
         run("hangs", watcher=Listener(at_step=error()))
 
-    assert survivors(tmp_path / "work") == []
+    assert survivors() == []
 
 
-def test_second_interrupt_leaves_no_process(run, tmp_path):
+def test_second_interrupt_leaves_no_process(run, tmp_path, survivors):
     """Ctrl-C again, while a deaf side is given its time, does not save it."""
     with pytest.raises(KeyboardInterrupt):
         run("hangs_deaf", watcher=ImpatientListener())
     signal.setitimer(signal.ITIMER_REAL, 0)
 
-    assert survivors(tmp_path / "work") == []
+    assert survivors() == []
 
 
-def test_side_is_asked_before_it_is_killed(run, tmp_path):
+def test_side_is_asked_before_it_is_killed(run, tmp_path, survivors):
     """A side that handles SIGTERM has the time to tidy up."""
     with pytest.raises(KeyboardInterrupt):
         run("hangs_and_tidies_up", watcher=Listener(at_step=KeyboardInterrupt()))
 
     assert (tmp_path / "work" / "tidied").exists()
-    assert survivors(tmp_path / "work") == []
+    assert survivors() == []
 
 
-def test_environment_without_its_program_is_a_row(environment, tmp_path):
+def test_environment_without_its_program_is_a_row(environment, trial, tmp_path):
     """A command that cannot be started is a failed trial, not a traceback."""
-    broken = environment("completes", folder=tmp_path / "gone")
-    row = launch(samples.trial(), broken, tmp_path / "work", Listener(), GENEROUS).row
+    broken = environment("completes")
+    gone = dataclasses.replace(broken.declared, command=["/gone/python", "adapter.py", "{job}"])
+    broken = dataclasses.replace(broken, declared=gone)
+    row = launch(trial(), broken, tmp_path / "work", Listener(), GENEROUS).row
 
     assert row.outcome == Outcome.FAILED
-    assert str(tmp_path / "gone") in row.reason
+    assert "/gone/python" in row.reason
 
 
-def test_relative_job_folder_is_found(environment, tmp_path, monkeypatch):
+def test_relative_job_folder_is_found(environment, trial, tmp_path, monkeypatch):
     """A run folder may be given relative to the current one."""
     monkeypatch.chdir(tmp_path)
-    row = launch(
-        samples.trial(), environment("completes"), Path("runs/work"), Listener(), GENEROUS
-    ).row
+    row = launch(trial(), environment("completes"), Path("runs/work"), Listener(), GENEROUS).row
 
     assert row.outcome == Outcome.COMPLETED, row.reason
 

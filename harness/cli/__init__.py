@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from harness.errors import ExitCode, FdbenchError
+from harness.untrusted import printable
 
 COMMANDS: Final = {
     "plan": ("harness.cli.plan:plan_command", "Show every cell of a suite, or why it cannot run."),
@@ -24,7 +25,11 @@ COMMANDS: Final = {
         "Take logs made elsewhere into a run's folder.",
     ),
     "list": ("harness.cli.list:list_command", "List recipes, suites, devices or envs."),
-    "env": ("harness.cli.env:env_group", "Build, list and remove the environments of the sides."),
+    "env": (
+        "harness.cli.env:env_group",
+        "Build, list, verify, move and remove the sides' environments.",
+    ),
+    "gc": ("harness.cli.gc:gc_command", "Remove what a killed fdbench left behind."),
     "doctor": ("harness.cli.doctor:doctor_command", "Say what this machine has of what is needed."),
 }
 """Command to ``module:attribute`` and the line that ``--help`` shows for it."""
@@ -73,7 +78,7 @@ def main() -> None:
         error.show()
         code = ExitCode.USAGE
     except FdbenchError as error:
-        click.echo(f"fdbench: {error}", err=True)
+        click.echo(printable(f"fdbench: {error}"), err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("fdbench: stopped before anything was run", err=True)

@@ -1,31 +1,57 @@
 """``fdbench env``."""
 
 import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from harness import environments
+from harness import engine, environments, images, locks
 from harness.environments import Environment, load_environments
+from harness.errors import UsageFault
+from harness.sides import DOCKER, SANDBOXES
 from harness.suites import pick
+
+_SANDBOX = click.option(
+    "--sandbox",
+    type=click.Choice(SANDBOXES),
+    envvar="FDBENCH_SANDBOX",
+    show_default="docker where an engine answers",
+    help="Images, or virtual environments.",
+)
+_BASE = click.option(
+    "--base",
+    default="",
+    envvar="FDBENCH_BASE",
+    metavar="IMAGE",
+    help=f"Base image, such as one of your own.  [default: {images.DEFAULT_BASE}]",
+)
 
 
 @click.group("env")
 def env_group() -> None:
-    """Build, list and remove the environments of the sides."""
+    """Build, list, verify, move and remove the environments of the sides."""
 
 
 @env_group.command("build")
 @click.argument("name")
-def build_command(name: str) -> None:
+@_SANDBOX
+@_BASE
+@click.option("--buildkit", is_flag=True, help="Build images with docker build and BuildKit.")
+def build_command(name: str, sandbox: str | None, base: str, buildkit: bool) -> None:
     """Build environment NAME if it is not there ("all" for every one).
 
     \b
     Example: fdbench env build diffusers
+             fdbench env build all --base registry.example/cuda:13
     """
-    for one in load_environments() if name == "all" else [name]:
-        built = environments.build(one, click.echo)
-        click.echo(f"{one}: {built.folder}")
+    for one in _named(name):
+        if _in_containers(sandbox):
+            made = images.build(one, click.echo, base=base, buildkit=buildkit)
+            click.echo(f"{one}: {made.image}")
+        else:
+            click.echo(f"{one}: {environments.build(one, click.echo).folder}")
 
 
 @env_group.command("list")
@@ -36,28 +62,32 @@ def list_command(as_json: bool) -> None:
     \b
     Example: fdbench env list
     """
-    known = load_environments()
+    known, here = load_environments(), engine.answers()
     if as_json:
-        click.echo(json.dumps([_describe(name, known[name]) for name in known], indent=1))
+        listed = [_describe(name, known[name], here) for name in known]
+        click.echo(json.dumps(listed, indent=1))
         return
     for name, declared in known.items():
-        found = _describe(name, declared)
+        found = _describe(name, declared, here)
         click.echo(f"{name}: {declared.description}")
         for one in found["on_disk"]:
             old = "" if one["current"] else "  (of an earlier declaration; fdbench env rm)"
             size = f"{one['bytes'] / 2**20:.0f} MiB"
-            click.echo(f"  {one['digest'][:12]}  {size}  {one['folder']}{old}")
+            click.echo(f"  {one['digest'][:12]}  {size}  {one.get('folder') or one['image']}{old}")
         if not found["built"]:
             click.echo(f"  not built; fdbench env build {name}")
 
 
-def _describe(name: str, declared: Environment) -> dict[str, Any]:
+def _describe(name: str, declared: Environment, has_engine: bool) -> dict[str, Any]:
     """An environment as it is declared, and every copy of it on disk."""
     current = environments.folder_of(name, declared)
-    on_disk = [
+    on_disk: list[dict[str, Any]] = [
         {"digest": digest, "folder": str(folder), "bytes": size, "current": folder == current}
         for digest, folder, size in environments.installed(name)
     ]
+    for image in images.images_of(name) if has_engine else []:
+        one = {"digest": image.digest, "image": image.tag, "bytes": image.num_bytes}
+        on_disk.append({**one, "current": images.is_current(image)})
     return {
         "name": name,
         "description": declared.description,
@@ -67,15 +97,87 @@ def _describe(name: str, declared: Environment) -> dict[str, Any]:
     }
 
 
+@env_group.command("verify")
+@click.argument("name")
+@_BASE
+def verify_command(name: str, base: str) -> None:
+    """Start the image of NAME ("all" for every one); compare it with its lock and its record.
+
+    \b
+    Example: fdbench env verify all
+    """
+    for one in _named(name):
+        image = _image(one, base)
+        click.echo(f"{one}: {image.tag} is as it was built, {images.verify(image).num_files} files")
+
+
+@env_group.command("export")
+@click.argument("name")
+@click.argument("path", type=click.Path(path_type=Path))
+@_BASE
+def export_command(name: str, path: Path, base: str) -> None:
+    """Write the image of NAME to PATH, for a machine without a registry.
+
+    \b
+    Example: fdbench env export diffusers diffusers.tar
+    """
+    image = _image(pick("env", name, load_environments()), base)
+    images.export(image, path)
+    click.echo(f"{image.tag}: {path}")
+
+
+@env_group.command("import")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_command(path: Path) -> None:
+    """Read an exported image from PATH and verify it.
+
+    \b
+    Example: fdbench env import diffusers.tar
+    """
+    for image in images.load(path):
+        images.verify(image)
+        click.echo(f"{image.name}: {image.tag}")
+
+
+@env_group.command("lock")
+@click.argument("name")
+def lock_command(name: str) -> None:
+    """Resolve the packages of NAME ("all" for every one) and write its lock, with hashes.
+
+    \b
+    Example: fdbench env lock diffusers
+    """
+    for path in locks.write_locks(load_environments(), _named(name)):
+        click.echo(str(path))
+
+
 @env_group.command("rm")
 @click.argument("name")
-def remove_command(name: str) -> None:
+@_SANDBOX
+def remove_command(name: str, sandbox: str | None) -> None:
     """Remove environment NAME from disk ("all" for every one); the next run makes it anew.
 
     \b
     Example: fdbench env rm diffusers
     """
+    remove: Callable[[str], Iterable[Any]]
+    remove = images.remove if _in_containers(sandbox) else environments.remove
+    for one in _named(name):
+        for what in remove(one):
+            click.echo(f"removed {what}")
+
+
+def _named(name: str) -> list[str]:
     known = load_environments()
-    for one in known if name == "all" else [pick("env", name, known)]:
-        for folder in environments.remove(one):
-            click.echo(f"removed {folder}")
+    return list(known) if name == "all" else [pick("env", name, known)]
+
+
+def _in_containers(sandbox: str | None) -> bool:
+    return sandbox == DOCKER if sandbox else engine.answers()
+
+
+def _image(name: str, base: str) -> images.Image:
+    image = images.find(name, base=base)
+    if image is None:
+        raise UsageFault(f"{name} has no image as it is declared now; fdbench env build {name}")
+    return image

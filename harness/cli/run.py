@@ -1,11 +1,12 @@
 """``fdbench run``."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from harness import workflow
+from harness import engine, sides, workflow
 from harness.cli.plan import outline
 from harness.cli.progress import pick_watcher
 from harness.cli.summary import print_summary
@@ -51,6 +52,36 @@ from harness.units import format_duration
     metavar="SECONDS",
     help="Give a trial up when no new AR step comes for this long.",
 )
+@click.option(
+    "--sandbox",
+    type=click.Choice(sides.SANDBOXES),
+    envvar="FDBENCH_SANDBOX",
+    show_default="docker where an engine answers",
+    help="Run each side in a container, or in a process.",
+)
+@click.option(
+    "--base",
+    default="",
+    envvar="FDBENCH_BASE",
+    metavar="IMAGE",
+    help="Base image of the containers (see: fdbench env build --help).",
+)
+@click.option(
+    "--env",
+    "passed",
+    multiple=True,
+    metavar="NAME",
+    help="Let the sides see this variable; its value is kept out of every file.",
+)
+@click.option(
+    "--memory",
+    "memory_gib",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default="nine tenths of the machine's",
+    metavar="GIB",
+    help="Memory of a container, shared memory included.",
+)
 @click.pass_context
 def run_command(
     ctx: click.Context,
@@ -62,6 +93,10 @@ def run_command(
     only: str,
     environments_dir: Path,
     stall_after: float,
+    sandbox: str | None,
+    base: str,
+    passed: tuple[str, ...],
+    memory_gib: float,
 ) -> None:
     """Run a suite on a device, judge it and write the report.
 
@@ -73,13 +108,18 @@ def run_command(
     _refuse_contradictions(resume, suite=suite, gpu=device, out=out, into=into, only=only)
     if into and out:
         raise click.UsageError("--into and --out both say where the run is; give one")
-    limits = Limits(stall_s=stall_after)
+    limits = Limits(stall_s=stall_after, memory_bytes=int(memory_gib * 2**30))
     with pick_watcher() as watcher:
         if resume:
             folder = resume
-            code = workflow.resume_run(resume, environments_dir, watcher, limits)
+            code = workflow.resume_run(resume, environments_dir, watcher, limits, base)
         else:
-            request = _request(suite, device, into or out, environments_dir, only)
+            request = replace(
+                _request(suite, device, into or out, environments_dir, only),
+                sandbox=sandbox or _sandbox(),
+                base=base,
+                passed=passed,
+            )
             folder = request.out
             watcher.note(_estimated(request))
             start = workflow.add_to_run if into else workflow.run_suite
@@ -100,6 +140,10 @@ def _estimated(request: workflow.RunRequest) -> str:
         return f"no estimate of the time on {request.device}"
     trials = sum(row.trials for row in rows)
     return f"{trials} trials, estimated at {format_duration(sum(known))}"
+
+
+def _sandbox() -> str:
+    return sides.DOCKER if engine.answers() else sides.PROCESS
 
 
 def _refuse_contradictions(resume: Path | None, **others: object) -> None:

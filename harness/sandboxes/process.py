@@ -1,35 +1,46 @@
 """The process sandbox: a process group of its own, a clean environment, its output in a file."""
 
 import os
+import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+from harness.owners import OWNER_VARIABLE, owner_label
+from harness.sandboxes.contract import ALWAYS, DUMP_S, GRACE_S, LOG_FILE, Launch
+
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 """Variables of the harness that a side gets to see; everything else is left out."""
-_GRACE_S = 5.0
-"""Seconds between asking a process group to stop and killing it."""
+_WARDEN = Path(__file__).with_name("warden.py")
 
 
 class ProcessSandbox:
     """One running trial."""
 
-    def __init__(self, command: list[str], variables: dict[str, str], folder: Path) -> None:
-        """Start ``command`` in ``folder``; stdout and stderr go to ``log.txt`` there."""
+    ran_out_of_memory = False
+    """The kernel does not say so of a process that has no control group of its own."""
+
+    def __init__(self, launch: Launch) -> None:
+        """Start the command; stdout and stderr go to the log."""
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        environment |= {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"} | variables
+        environment |= ALWAYS | dict(launch.variables) | {OWNER_VARIABLE: owner_label()}
+        if launch.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(launch.gpus)
+        warden = [sys.executable, "-I", "-S", str(_WARDEN), str(os.getpid())]
         self._started = time.monotonic()
-        with (folder / "log.txt").open("wb") as log:
+        with (launch.folder / LOG_FILE).open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603
-                command,
-                cwd=folder,
+                [*warden, *launch.command],
+                cwd=launch.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        resource.prlimit(self._process.pid, resource.RLIMIT_CORE, (0, 0))
 
     @property
     def wall_s(self) -> float:
@@ -43,12 +54,17 @@ class ProcessSandbox:
         except subprocess.TimeoutExpired:
             return None
 
+    def dump_stacks(self) -> None:
+        """Ask the whole group for its stacks."""
+        self._signal(signal.SIGABRT)
+        self.wait(DUMP_S)
+
     def stop(self) -> int:
         """End the whole group, politely first; returns the exit status."""
         try:
             if self._process.poll() is None:
                 self._signal(signal.SIGTERM)
-                self.wait(_GRACE_S)
+                self.wait(GRACE_S)
         finally:  # a second Ctrl-C must leave no process behind either
             self._signal(signal.SIGKILL)
             status = self._process.wait()

@@ -314,8 +314,13 @@ def read_events(path: Path, nonce: str) -> Iterator[StepEvent | EndEvent]:
     Raises:
         WireError: A line is malformed, or carries another trial's nonce.
     """
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        where = f"{path}:{number}"
+    yield from events_in(path.read_bytes(), str(path), nonce)
+
+
+def events_in(content: bytes, source: str, nonce: str) -> Iterator[StepEvent | EndEvent]:
+    """The same from a file's bytes; ``source`` names it in messages."""
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+        where = f"{source}:{number}"
         data = _loads(line.decode("utf-8", "replace"), where)
         if not isinstance(data, dict) or len(data) != 1 or not data.keys() <= EVENT_TYPES.keys():
             raise WireError(f"{where}: not an event")

@@ -19,7 +19,7 @@ class Replay:
     def __init__(self, finished):
         self._logs = Path(finished) / "logs"
 
-    def __call__(self, trial, environment, work, watcher, limits):
+    def __call__(self, trial, environment, work, watcher, limits, grant=None):
         """Lay out the job folder as the trial left it, and read it."""
         work.mkdir(parents=True)
         for path in (self._logs / trial.trial_id).iterdir():

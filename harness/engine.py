@@ -1,0 +1,77 @@
+"""The container engine: one connection a process, and every way to lose it as one fault."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import docker
+import requests
+import urllib3
+from docker.errors import APIError, DockerException
+
+from harness.errors import EnvironmentFault
+
+LOST = (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError)
+"""What the client raises when the engine is gone or does not answer."""
+_ANSWER_S = 60
+"""Longest wait for an answer of the engine."""
+
+
+class LostEngineFault(EnvironmentFault):
+    """The engine went away; nothing it did or did not do says anything about a side."""
+
+
+@cache
+def connect() -> docker.DockerClient:
+    """The connection of this process, which is made at the first call.
+
+    Raises:
+        EnvironmentFault: No engine answers, or it is not on this machine.
+    """
+    with engine_faults("no container engine answers"):
+        client = docker.from_env(timeout=_ANSWER_S)
+        client.ping()
+    if not client.api.base_url.startswith("http+docker://"):
+        raise EnvironmentFault(
+            f"the container engine at {client.api.base_url} is not on this machine, so it sees "
+            "none of its folders\nUnset DOCKER_HOST, or: --sandbox process"
+        )
+    return client
+
+
+def answers() -> bool:
+    """Whether there is an engine here."""
+    try:
+        connect()
+    except EnvironmentFault:
+        return False
+    return True
+
+
+def reconnect() -> docker.DockerClient:
+    """A new connection in place of one that broke.
+
+    Raises:
+        EnvironmentFault: No engine answers.
+    """
+    connect.cache_clear()
+    return connect()
+
+
+@contextmanager
+def engine_faults(what: str) -> Iterator[None]:
+    """Turn what the client raises into a message that begins with ``what``.
+
+    Raises:
+        LostEngineFault: The engine went away or does not answer.
+        EnvironmentFault: It answers, and refuses.
+    """
+    try:
+        yield
+    except APIError as error:
+        raise EnvironmentFault(f"{what}: {error.explanation or error}") from error
+    except (*LOST, DockerException) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LostEngineFault(
+            f"{what}: {reason}\nIs it running (docker info)? Without one: --sandbox process"
+        ) from error

@@ -1,0 +1,75 @@
+"""Removes what a harness that was killed left behind, by its label, and never anything else."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from harness.engine import answers, connect, engine_faults
+from harness.environments import cache_dir
+from harness.owners import OWNER, OWNER_FILE, OWNER_VARIABLE, TRIAL, is_orphan
+from harness.store import WORK, open_run
+
+
+def collect(runs: tuple[Path, ...]) -> Iterator[str]:
+    """Remove orphans one by one, and say of each what it was.
+
+    Args:
+        runs: Folders of runs whose unfinished trials are dropped as well.
+    """
+    yield from _processes()
+    if answers():
+        yield from _containers()
+    yield from _folders()
+    for run in runs:
+        yield from _unfinished(run)
+
+
+def _containers() -> Iterator[str]:
+    with engine_faults("containers cannot be listed"):
+        found = connect().api.containers(all=True, filters={"label": OWNER})
+    for one in found:
+        if is_orphan(one["Labels"][OWNER]):
+            with engine_faults(f"container {one['Id'][:12]} cannot be removed"):
+                connect().api.remove_container(one["Id"], force=True, v=True)
+            yield f"container {one['Id'][:12]}, trial {one['Labels'].get(TRIAL) or 'none'}"
+
+
+def _processes() -> Iterator[str]:
+    """Processes of this user that a trial started and that its end did not reach."""
+    for place in Path("/proc").iterdir():
+        if not place.name.isdecimal():
+            continue
+        with suppress(FileNotFoundError, PermissionError, ProcessLookupError):
+            if is_orphan(_owner_of(place)):
+                os.kill(int(place.name), signal.SIGKILL)
+                yield f"process {place.name}"
+
+
+def _owner_of(place: Path) -> str:
+    wanted = f"{OWNER_VARIABLE}=".encode()
+    for variable in (place / "environ").read_bytes().split(b"\0"):
+        if variable.startswith(wanted):
+            return variable.removeprefix(wanted).decode("utf-8", "replace")
+    return ""
+
+
+def _folders() -> Iterator[str]:
+    """Shared inputs that were never finished."""
+    for label in sorted(cache_dir().glob(f"making-*/{OWNER_FILE}")):
+        if is_orphan(label.read_text("utf-8")):
+            shutil.rmtree(label.parent)
+            yield f"folder {label.parent}"
+
+
+def _unfinished(folder: Path) -> Iterator[str]:
+    """Job folders of a run in which no process has a cell."""
+    run = open_run(folder)
+    held = [cell.cell_id for cell in run.read_plan() if run.is_held(cell.cell_id)]
+    if held:
+        return
+    for path in sorted((folder / WORK).glob("*")):
+        run.remove([path])
+        yield f"folder {path}"
