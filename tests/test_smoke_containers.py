@@ -1,0 +1,63 @@
+"""The smoke suite with each side in a container: real images, and the figures of the processes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import images
+from harness.records import PairRow, ParityRow, TrialRow
+from harness.store import open_run
+from tests.command import fdbench
+
+SIDES = ("flashdreams", "diffusers", "fastvideo")
+
+
+@pytest.fixture(scope="module")
+def contained_run(base_image, tmp_path_factory):
+    """The whole smoke suite in containers, run once; images are built if need be."""
+    folder = tmp_path_factory.mktemp("contained") / "run"
+    words = ["run", "--suite", "smoke", "--gpu", "cpu", "--sandbox", "docker", "--out", folder]
+    return fdbench(*words, folder=folder)
+
+
+def test_contained_run_passes(contained_run):
+    """Exit code 0, and the record says where the trials ran and in which images."""
+    assert contained_run.code == 0, contained_run.text
+    run = json.loads((contained_run.folder / "run.json").read_text())
+    rows = open_run(contained_run.folder).read_rows(TrialRow)
+
+    assert run["sandbox"] == "docker"
+    ids = {one["image"].removeprefix("sha256:") for one in run["environments"].values()}
+    assert all(len(image) == 64 for image in ids)
+    assert {row.environment_digest for row in rows} <= ids
+
+
+def test_parity_is_that_of_processes_to_the_bit(contained_run, smoke_run):
+    """Every distance in containers equals the one in processes, and so does each verdict."""
+    contained, plain = open_run(contained_run.folder), open_run(smoke_run.folder)
+
+    assert len(plain.read_rows(ParityRow)) > 10
+    assert contained.read_rows(ParityRow) == plain.read_rows(ParityRow)
+    assert contained.read_rows(PairRow) == plain.read_rows(PairRow)
+
+
+def test_images_share_the_layer_of_torch(contained_run):
+    """All layers but the last few, which are an environment's own, are the same on disk."""
+    assert contained_run.code == 0
+    layers = [images.find(name).layers for name in SIDES]
+    shared = set(layers[0]).intersection(*layers[1:])
+
+    assert all(len(set(one) - shared) <= 4 for one in layers)
+    assert len(shared) >= 4
+
+
+def test_images_verify(contained_run):
+    """Each image is what its lock and its record say, PyTorch included."""
+    assert contained_run.code == 0
+    for name in SIDES:
+        image = images.find(name)
+        contents = images.verify(image)
+        assert contents.num_files > 10_000
+        assert contents.packages["torch"].startswith("2.13.0")
+        assert Path(images.HOME) == Path("/opt/env")
