@@ -1,7 +1,8 @@
 """The container engine: one connection a process, and every way to lose it as one fault."""
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 import docker
@@ -39,6 +40,27 @@ def connect() -> docker.DockerClient:
     return client
 
 
+@cache
+def watch() -> threading.Event:
+    """Set once the engine that answers now goes away, were it back at once.
+
+    An engine that is stopped ends its containers first, and reports how they ended as if they had
+    done so themselves; only a connection that breaks tells.
+    """
+    gone, api = threading.Event(), connect().api
+    with engine_faults("the container engine cannot be watched"):
+        stream = api.events(filters={"type": "daemon"})
+
+    def listen() -> None:
+        with suppress(*LOST):
+            for _ in stream:
+                pass
+        gone.set()
+
+    threading.Thread(target=listen, name="engine", daemon=True).start()
+    return gone
+
+
 def answers() -> bool:
     """Whether there is an engine here."""
     try:
@@ -54,8 +76,16 @@ def reconnect() -> docker.DockerClient:
     Raises:
         EnvironmentFault: No engine answers.
     """
-    connect.cache_clear()
+    forget()
     return connect()
+
+
+def forget() -> None:
+    """Drop the connection; the next call makes another."""
+    if connect.cache_info().currsize:
+        connect().close()
+    connect.cache_clear()
+    watch.cache_clear()
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def requirements(name: str, folder: Path, *, torch_from_base: bool) -> dict[str,
     """
     common, own = read_lock(folder / COMMON_LOCK), read_lock(folder / name / OWN_LOCK)
     from_base = ""
-    if torch_from_base:
+    if torch_from_base and "torch" in common:
         from_base = f"torch=={versions(common)['torch']}\n"
         common = {package: text for package, text in common.items() if not _CUDA.match(package)}
     return {

@@ -136,10 +136,10 @@ def run(environment, trial, tmp_path, monkeypatch):
     """Launches the side that goes the way that is named, and looks after it often."""
     monkeypatch.setattr("harness.launch._POLL_S", 0.05)
 
-    def launched(behaviour, limits=GENEROUS, watcher=None, grant=None, **job_changes):
+    def launched(behaviour, limits=GENEROUS, watcher=None, grant=None, image=None, **job_changes):
         return launch(
             trial(**job_changes),
-            environment(behaviour),
+            environment(behaviour, **({"image": image} if image else {})),
             tmp_path / "work",
             watcher or Listener(),
             limits,
@@ -181,3 +181,16 @@ def still_alive(pids):
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     return left
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real filesystem of 2 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)

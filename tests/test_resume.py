@@ -329,19 +329,6 @@ def test_flags_that_make_no_sense_are_refused(words, said):
     assert said in finished.err
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real filesystem of 2 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 @pytest.mark.parametrize("free_kib", [0, 8, 24, 48, 80, 120])
 def test_full_disk_stops_the_run_cleanly(place, undisturbed, small_disk, replayed, free_kib):
     """Wherever the disk becomes full, folder and disk are named and the run goes on later."""

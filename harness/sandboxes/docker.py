@@ -16,7 +16,7 @@ from typing import Any
 from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 
-from harness.engine import LOST, LostEngineFault, connect, engine_faults, reconnect
+from harness.engine import LOST, LostEngineFault, connect, engine_faults, reconnect, watch
 from harness.errors import EnvironmentFault
 from harness.owners import OWN_CONTAINERS, OWNER, TRIAL, owner_label
 from harness.sandboxes.contract import ALWAYS, DUMP_S, GRACE_S, LOG_FILE, Launch
@@ -25,6 +25,7 @@ NOBODY = 65532
 """User and group of a side whose harness runs as root; otherwise the side has the harness's own."""
 WRONG_GPUS = 97
 """Exit status of a container that sees other GPUs than it was given."""
+_WRONG_GPUS_SAID = "fdbench: this container sees GPUs "
 _GUARD = """\
 exec >>log.txt 2>&1
 if [ -n "$FDBENCH_GPUS" ]; then
@@ -47,6 +48,8 @@ _RAISED = [
     Ulimit(name="memlock", soft=-1, hard=-1),  # pinned memory, NCCL
 ]
 _TMP_BYTES, _MOST_SHM_BYTES = 4 << 30, 16 << 30
+_DOUBT_S = 1.0
+"""How long an end that looks like a failure may turn out to be the engine's."""
 _REMOVE_S = 30.0
 """How long a lost engine is asked again to remove what it ran."""
 
@@ -103,7 +106,11 @@ class DockerSandbox:
     def __init__(self, launch: Launch) -> None:
         """Start the command in a new container of the image."""
         _give(launch.folder)
-        self._api = connect().api
+        self._said = launch.folder / LOG_FILE
+        if watch().is_set():  # the engine was restarted between two trials
+            reconnect()
+        self._api, self._gone = connect().api, watch()
+        self._stopped = False
         self._status: int | None = None
         self._lost: Exception | None = None
         self._state: Mapping[str, Any] = {}
@@ -130,6 +137,8 @@ class DockerSandbox:
         """Exit status if the container ends within the time, else None."""
         if not self._ended.wait(timeout_s):
             return None
+        if self._status and not self._stopped and self._gone.wait(_DOUBT_S):
+            self._lost = ConnectionError("it was stopped, and stopped what it ran")
         if self._lost is not None:
             raise LostEngineFault(
                 f"the container engine was lost while a trial ran: {self._lost}\n"
@@ -138,6 +147,10 @@ class DockerSandbox:
         if not self._state:
             with engine_faults("the container engine was lost as a trial ended"):
                 self._state = self._api.inspect_container(self._id)["State"]
+        if self._status == WRONG_GPUS and self._said.is_file():
+            said = self._said.read_text("utf-8", "replace").partition("\n")[0]
+            if said.startswith(_WRONG_GPUS_SAID):
+                raise EnvironmentFault(f"{said[:500]}\nNothing was run beside a wrong GPU.")
         return self._status
 
     def dump_stacks(self) -> None:
@@ -145,11 +158,13 @@ class DockerSandbox:
         with suppress(EnvironmentFault), engine_faults("no stack dump"):
             made = self._api.exec_create(self._id, ["/bin/sh", "-c", "kill -s ABRT -- -1"])
             self._api.exec_start(made["Id"], detach=True)
+        self._stopped = True
         self._ended.wait(DUMP_S)
 
     def stop(self) -> int:
         """End and remove the container; returns the exit status."""
         try:
+            self._stopped = self._stopped or not self._ended.is_set()
             if not self._ended.is_set():
                 self._signal("SIGTERM")
                 self._ended.wait(GRACE_S)

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import environments, workflow
+from harness import environments, locks, workflow
 from harness.launch import Limits
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
 from harness.store import open_run
@@ -17,6 +17,16 @@ PYTHON = """#!/bin/sh
 case "$*" in *synthetic*) for word in $(tr -d '",{}' < "$3"); do
   case "$word" in /*.safetensors) echo "$word" > "$word";; esac; done;;
 *) exec PYTHON -I -S "$@";; esac
+"""
+DOCKERFILE = """\
+ARG BASE
+FROM ${BASE}
+USER root
+COPY contents.py /opt/fdbench/
+RUN mkdir -p /opt/env/bin && printf '%b' 'SCRIPT' > /opt/env/bin/python && \\
+    chmod 755 /opt/env/bin/python && \\
+    python3 /opt/fdbench/contents.py /opt/env > /opt/fdbench/contents.json
+USER 65532
 """
 CELL = """
 [[cells]]
@@ -37,6 +47,8 @@ class Workplace:
     """Suite, environments and where runs go."""
 
     folder: Path
+    sandbox: str = "process"
+    base: str = ""
 
     @property
     def suite(self) -> Path:
@@ -56,15 +68,18 @@ class Workplace:
             out=Path(out),
             environments_dir=self.environments_dir,
             only=only,
+            sandbox=self.sandbox,
+            base=self.base,
         )
 
-    def run(self, out, only=""):
+    def run(self, out, only="", watcher=None):
         """Run it into a new folder."""
-        return workflow.run_suite(self.request(out, only), Silent(), Limits())
+        return workflow.run_suite(self.request(out, only), watcher or Silent(), Limits())
 
     def resume(self, out):
         """Run the rest."""
-        return workflow.resume_run(Path(out), self.environments_dir, Silent(), Limits())
+        place = (Path(out), self.environments_dir)
+        return workflow.resume_run(*place, Silent(), Limits(), self.base)
 
     def add(self, out, only):
         """Run more cells into a run."""
@@ -84,6 +99,17 @@ def make(folder: Path) -> Workplace:
     for name, offset in OFFSETS.items():
         declare(made, name, offset)
     return made
+
+
+def contain(made: Workplace, base: str) -> Workplace:
+    """The same with each side in a container: locks of nothing, images of a script and ``base``."""
+    script = PYTHON.replace("PYTHON", "/usr/bin/python3").replace("'", "'\\''")
+    text = DOCKERFILE.replace("SCRIPT", script.replace("\n", "\\n"))
+    (made.environments_dir / locks.COMMON_LOCK).write_text("")
+    for name in OFFSETS:
+        (made.environments_dir / name / locks.OWN_LOCK).write_text("")
+        (made.environments_dir / name / "Dockerfile").write_text(text)
+    return Workplace(made.folder, "docker", base)
 
 
 def declare(made: Workplace, name: str, offset: float, packages: tuple[str, ...] = ()) -> None:
