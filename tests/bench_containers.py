@@ -1,6 +1,7 @@
-"""What containers cost, and whether anything leaks: ``python -m tests.bench_containers [TRIALS]``.
+"""What containers cost, and whether anything leaks.
 
-Needs an engine and ``FDBENCH_BASE``. Writes its section of docs/benchmarks.md.
+``python -m tests.bench_containers cost`` and ``... soak [TRIALS]`` each write a section of
+docs/benchmarks.md. Both need an engine and ``FDBENCH_BASE``.
 """
 
 import os
@@ -29,7 +30,6 @@ from tests.fakes import samples, workplace
 from tests.fakes.listener import Listener
 
 PAGE = environments.PROJECT_DIR / "docs" / "benchmarks.md"
-HEADING = "## Containers\n"
 FAKES = Path(__file__).parent / "fakes"
 FAULTS = {
     "completes": Outcome.COMPLETED,
@@ -45,10 +45,11 @@ FAULTS = {
 GOOD = "completes"
 
 
-def bare(image):
+def bare(image, network):
     """Create, start, wait, inspect, remove, through the SDK and nothing else."""
     api = engine.connect().api
-    made = api.create_container(image, ["/bin/true"])["Id"]
+    host = api.create_host_config(network_mode=network)
+    made = api.create_container(image, ["/bin/true"], host_config=host)["Id"]
     api.start(made)
     api.wait(made)
     api.inspect_container(made)
@@ -146,9 +147,44 @@ def taken(process):
     return process.num_fds(), threading.active_count(), process.memory_info().rss / 2**20
 
 
+def cost_rows(folder, image):
+    """What a container costs."""
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    actions = [
+        lambda: bare(image, "bridge"),
+        lambda: bare(image, "none"),
+        lambda: hardened(image, scratch),
+    ]
+    bridge_ms, none_ms, hard_ms = medians_ms(actions, 40)
+    yield (
+        "bare container, median of 40: create, start, wait, inspect, remove",
+        f"{bridge_ms:.0f} ms",
+        "-",
+    )
+    yield "the same without a network", f"{none_ms:.0f} ms", "-"
+    yield "hardened, through the sandbox, without a network", f"{hard_ms:.0f} ms", "-"
+    yield "hardening and sandbox, per trial", f"{hard_ms - none_ms:+.0f} ms", "60 ms"
+    adapter_s = after_adapter_change(folder, image)
+    yield "edited adapter to first trial, small images verified", f"{adapter_s:.1f} s", "-"
+
+
+def soak_rows(folder, image, trials):
+    """What goes wrong or leaks in a long run with random faults."""
+    begun = time.perf_counter()
+    passes, ends, left, before, after = soak(folder, image, trials)
+    yield f"{trials} trials with random faults", f"{time.perf_counter() - begun:.0f} s", "-"
+    yield "faults that passed", str(passes), "0"
+    yield "trials that ended as something else", str(ends), "0"
+    yield "containers left", str(left), "0"
+    yield "threads more than after the first trials", str(after[1] - before[1]), "0"
+    yield "descriptors more than after the first trials", str(after[0] - before[0]), "0"
+    yield "growth of memory", f"{100 * (after[2] - before[2]) / before[2]:.1f} %", "5 %"
+
+
 def main():
-    """Measure and write the section."""
-    trials = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    """Measure one of both and write its section in place of the former."""
+    what, trials = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1000
     name = os.environ.get("FDBENCH_BASE")
     if not name:
         raise EnvironmentFault("FDBENCH_BASE names no base image; .ci/engine makes one")
@@ -157,42 +193,17 @@ def main():
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place).resolve()
         os.environ["FDBENCH_CACHE"] = str(folder / "cache")
-        scratch = folder / "scratch"
-        scratch.mkdir()
-        bare_ms, hard_ms = medians_ms([lambda: bare(image), lambda: hardened(image, scratch)], 40)
-        adapter_s = after_adapter_change(folder, image)
-        begun = time.perf_counter()
-        passes, ends, left, before, after = soak(folder, image, trials)
-        soak_s = time.perf_counter() - begun
-    growth = 100 * (after[2] - before[2]) / before[2]
-    rows = [
-        (
-            "container through the SDK alone: create, start, wait, inspect, remove",
-            f"{bare_ms:.0f} ms",
-            "-",
-        ),
-        ("hardened container through the sandbox", f"{hard_ms:.0f} ms", "-"),
-        ("the difference, per trial", f"{hard_ms - bare_ms:.0f} ms", "60 ms"),
-        (
-            "from an edited adapter to the first trial, nothing rebuilt, images verified",
-            f"{adapter_s:.1f} s",
-            "-",
-        ),
-        (f"soak of {trials} trials with random faults", f"{soak_s:.0f} s", "-"),
-        ("soak: faults that passed", str(passes), "0"),
-        ("soak: trials that ended as something else", str(ends), "0"),
-        ("soak: containers left", str(left), "0"),
-        ("soak: threads more than after the first trials", str(after[1] - before[1]), "0"),
-        ("soak: descriptors more than after the first trials", str(after[0] - before[0]), "0"),
-        ("soak: growth of memory", f"{growth:.1f} %", "5 %"),
-    ]
-    lines = [f"| {what} | {value} | {target} |" for what, value, target in rows]
+        rows = cost_rows(folder, image) if what == "cost" else soak_rows(folder, image, trials)
+        lines = [f"| {label} | {value} | {target} |" for label, value, target in rows]
+    heading = f"## Containers: {what}\n"
     text = (
-        f"{HEADING}\nWritten by `python -m tests.bench_containers` on {here.cpu}, {here.cores} "
-        f"cores, Docker {version}, others at work on the machine; medians of 40 in turn.\n\n"
+        f"{heading}\nWritten by `python -m tests.bench_containers {what}` on {here.cpu}, "
+        f"{here.cores} cores shared with others, Docker {version}.\n\n"
         "| what | measured | target |\n|---|---:|---:|\n" + "\n".join(lines) + "\n"
     )
-    PAGE.write_text(PAGE.read_text().partition(HEADING)[0].rstrip() + "\n\n" + text)
+    before, _, rest = PAGE.read_text().partition(heading)
+    later = rest[rest.index("\n## ") :] if "\n## " in rest else ""
+    PAGE.write_text(before.rstrip() + "\n\n" + text + later)
     sys.stdout.write(text)
 
 

@@ -7,6 +7,7 @@ tests/test_lost_engine.py and tests/test_killed_harness.py.
 import json
 import os
 import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -239,3 +240,23 @@ def test_trials_leave_no_thread_and_no_descriptor(run, tmp_path):
         run("completes")
 
     assert taken() == after_one
+
+
+def test_altered_weights_are_refused(flashdreams_env, tmp_path):
+    """A side hashes the bytes that it loads; others than the job's stop it, naming both digests."""
+    (tmp_path / "weights").write_bytes(b"other bytes")
+    code = (
+        "from runners.protocol import inputs, wire\n"
+        f"inputs.load_artifact(wire.Artifact(path={str(tmp_path / 'weights')!r}, sha256='aa'))"
+    )
+    done = subprocess.run(
+        [flashdreams_env.folder / "bin" / "python", "-c", code],
+        env=flashdreams_env.variables(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "InputMismatchError" in done.stderr
+    assert "the job says aa" in done.stderr
