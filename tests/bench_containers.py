@@ -49,7 +49,9 @@ def bare(image, network):
     """Create, start, wait, inspect, remove, through the SDK and nothing else."""
     api = engine.connect().api
     host = api.create_host_config(network_mode=network)
-    made = api.create_container(image, ["/bin/true"], host_config=host)["Id"]
+    made = api.create_container(
+        image, ["/bin/true"], host_config=host, network_disabled=network == "none"
+    )["Id"]
     api.start(made)
     api.wait(made)
     api.inspect_container(made)
@@ -162,8 +164,8 @@ def cost_rows(folder, image):
         f"{bridge_ms:.0f} ms",
         "-",
     )
-    yield "the same without a network", f"{none_ms:.0f} ms", "-"
-    yield "hardened, through the sandbox, without a network", f"{hard_ms:.0f} ms", "-"
+    yield "the same, networking off", f"{none_ms:.0f} ms", "-"
+    yield "hardened, through the sandbox, networking off", f"{hard_ms:.0f} ms", "-"
     yield "hardening and sandbox, per trial", f"{hard_ms - none_ms:+.0f} ms", "60 ms"
     adapter_s = after_adapter_change(folder, image)
     yield "edited adapter to first trial, small images verified", f"{adapter_s:.1f} s", "-"

@@ -93,3 +93,5 @@ def test_memory_that_comes_back_late_is_waited_for(monkeypatch):
     monkeypatch.setattr(gpus, "memory_in_use", lambda uuids: dict.fromkeys(uuids, next(figures)))
 
     gpus.require_returned({"GPU-a": 1 << 30})
+
+    assert next(figures, None) is None
