@@ -70,11 +70,11 @@ def list_command(as_json: bool) -> None:
     for name, declared in known.items():
         found = _describe(name, declared, here)
         click.echo(f"{name}: {declared.description}")
-        for one in found["on_disk"]:
+        for one in found["on_disk"] + found["images"]:
             old = "" if one["current"] else "  (of an earlier declaration; fdbench env rm)"
             size = f"{one['bytes'] / 2**20:.0f} MiB"
             click.echo(f"  {one['digest'][:12]}  {size}  {one.get('folder') or one['image']}{old}")
-        if not found["built"]:
+        if not found["built"] and not any(one["current"] for one in found["images"]):
             click.echo(f"  not built; fdbench env build {name}")
 
 
@@ -85,15 +85,22 @@ def _describe(name: str, declared: Environment, has_engine: bool) -> dict[str, A
         {"digest": digest, "folder": str(folder), "bytes": size, "current": folder == current}
         for digest, folder, size in environments.installed(name)
     ]
-    for image in images.images_of(name) if has_engine else []:
-        one = {"digest": image.digest, "image": image.tag, "bytes": image.num_bytes}
-        on_disk.append({**one, "current": images.is_current(image)})
+    in_engine: list[dict[str, Any]] = [
+        {
+            "digest": image.digest,
+            "image": image.tag,
+            "bytes": image.num_bytes,
+            "current": images.is_current(image),
+        }
+        for image in (images.images_of(name) if has_engine else [])
+    ]
     return {
         "name": name,
         "description": declared.description,
         "recipes": declared.recipes,
         "built": any(one["current"] for one in on_disk),
         "on_disk": on_disk,
+        "images": in_engine,
     }
 
 
