@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 KEPT = ("index-url", "trusted-host")
-WHEELS = "/opt/wheels"
+WHEELS = "/opt/base-wheels"
 
 
 def host_settings() -> dict[str, str]:
