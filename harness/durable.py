@@ -13,7 +13,7 @@ BESIDE = ".tmp"
 """What the name of a file ends with until it is whole."""
 LEAST_FREE_BYTES = 1 << 16
 """Below this a disk counts as full: no log page and no table fits any more."""
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def beside(path: Path) -> Path:
@@ -65,7 +65,7 @@ def disk_faults(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.errno not in DISK_ERRORS:
             raise
         raise EnvironmentFault(_describe(folder, os.strerror(error.errno))) from error
 

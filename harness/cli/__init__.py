@@ -30,6 +30,10 @@ COMMANDS: Final = {
         "Build, list, verify, move and remove the sides' environments.",
     ),
     "gc": ("harness.cli.gc:gc_command", "Remove what a killed fdbench left behind."),
+    "weights": (
+        "harness.cli.weights:weights_group",
+        "Pin the real checkpoints of recipes, and verify them later.",
+    ),
     "doctor": ("harness.cli.doctor:doctor_command", "Say what this machine has of what is needed."),
 }
 """Command to ``module:attribute`` and the line that ``--help`` shows for it."""

@@ -121,7 +121,8 @@ def run_command(
                 passed=passed,
             )
             folder = request.out
-            watcher.note(_estimated(request))
+            if estimated := _estimated(request):
+                watcher.note(estimated)
             start = workflow.add_to_run if into else workflow.run_suite
             code = start(request, watcher, limits)
     from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
@@ -133,11 +134,11 @@ def run_command(
 
 
 def _estimated(request: workflow.RunRequest) -> str:
-    """What the plan expects the run to take, environments and inputs not counted."""
+    """What the plan expects the run to take, start of the first trial on; empty on a CPU."""
     rows = [row for row in outline(request.suite, request.device) if request.only in row.cell_id]
     known = [row.seconds for row in rows if row.seconds is not None]
     if not known:
-        return f"no estimate of the time on {request.device}"
+        return ""
     trials = sum(row.trials for row in rows)
     return f"{trials} trials, estimated at {format_duration(sum(known))}"
 

@@ -1,0 +1,162 @@
+"""``fdbench weights``: checkpoints pinned at the first download, and verified later, offline."""
+
+import hashlib
+import json
+
+import pytest
+
+from tests.command import fdbench
+from tests.fakes.hub import COMMIT, Hub
+
+RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
+REPOSITORY, FILE = "gdhe17/Self-Forcing", "checkpoints/self_forcing_dmd.pt"
+CHECKPOINT = f"{REPOSITORY}/{FILE}"
+BODY = b"weights of a model\n" * 100
+
+
+@pytest.fixture
+def hub():
+    """A hub that has the checkpoint, and files that no recipe needs."""
+    served = Hub(REPOSITORY, {FILE: BODY, "README.md": b"words", "checkpoints/other.pt": b"other"})
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def weights(hub, tmp_path):
+    """Runs ``fdbench weights`` against the hub, with cache and lock file of its own."""
+
+    def run(*words, **variables):
+        here = {
+            "HF_ENDPOINT": hub.address,
+            "HF_HUB_CACHE": str(tmp_path / "hub"),
+            "HF_HOME": str(tmp_path / "home"),
+            "FDBENCH_CACHE": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        lock = ("--lock", tmp_path / "weights.lock.json")
+        return fdbench("weights", *words, *lock, **(here | variables))
+
+    return run
+
+
+def cached_file(tmp_path):
+    """Where the hub's library keeps the checkpoint."""
+    (found,) = (tmp_path / "hub").glob(f"models--*/snapshots/{COMMIT}/{FILE}")
+    return found
+
+
+def test_first_download_is_pinned(weights, tmp_path):
+    """Commit, digest and size of the recipe's own file, and of no other, are recorded."""
+    done = weights("pin", RECIPE)
+
+    assert done.code == 0, done.text
+    pins = json.loads((tmp_path / "weights.lock.json").read_text())["checkpoints"]
+    wanted = {"sha256": hashlib.sha256(BODY).hexdigest(), "size": len(BODY)}
+    assert pins == {
+        CHECKPOINT: {"repository": REPOSITORY, "revision": COMMIT, "files": {FILE: wanted}}
+    }
+
+
+def test_what_is_here_is_verified_without_the_hub(weights, hub):
+    """Verifying asks nobody, and pinning again downloads nothing."""
+    assert weights("pin", RECIPE).code == 0
+    asked = len([one for one in hub.requests if one[0] == "GET"])
+
+    done = weights("verify", RECIPE, "--json", HF_HUB_OFFLINE="1")
+    again = weights("pin", RECIPE)
+
+    assert done.code == 0, done.text
+    assert [one["state"] for one in json.loads(done.text)["files"]] == ["good"]
+    assert again.code == 0, again.text
+    assert len([one for one in hub.requests if one[0] == "GET"]) == asked
+
+
+def test_changed_file_is_an_integrity_fault(weights, tmp_path):
+    """A checkpoint whose bytes changed is named with exit code 7, and is not pinned anew."""
+    assert weights("pin", RECIPE).code == 0
+    before = (tmp_path / "weights.lock.json").read_bytes()
+    path = cached_file(tmp_path).resolve()
+    path.chmod(0o644)
+    path.write_bytes(BODY.replace(b"model", b"mOdel"))
+
+    verified, pinned = weights("verify", RECIPE), weights("pin", RECIPE)
+
+    assert (verified.code, pinned.code) == (7, 7)
+    assert "changed" in verified.text
+    assert FILE in pinned.text
+    assert (tmp_path / "weights.lock.json").read_bytes() == before
+
+
+def test_missing_file_is_named_with_what_to_type(weights, tmp_path):
+    """A pinned checkpoint that is not on this machine is exit code 5."""
+    assert weights("pin", RECIPE).code == 0
+    cached_file(tmp_path).unlink()
+
+    done = weights("verify", RECIPE)
+
+    assert done.code == 5
+    assert "missing" in done.text
+    assert "fdbench weights pin" in done.text
+
+
+def test_nothing_pinned_is_no_pass(weights):
+    """An empty lock file verifies nothing."""
+    done = weights("verify")
+
+    assert done.code == 5
+    assert "pins nothing" in done.text
+
+
+@pytest.mark.parametrize(
+    ("status", "error_code", "said"),
+    [
+        pytest.param(403, "GatedRepo", "accept its terms", id="gated"),
+        pytest.param(401, "RepoNotFound", "there is no token here", id="no-token"),
+        pytest.param(500, "", "answers 500", id="broken"),
+    ],
+)
+def test_hub_that_gives_nothing_says_why(weights, hub, tmp_path, status, error_code, said):
+    """No access and no answer are one clear message, exit code 5, and no pin."""
+    hub.status, hub.error_code = status, error_code
+
+    done = weights("pin", RECIPE)
+
+    assert done.code == 5, done.text
+    assert said in done.text
+    assert "Traceback" not in done.text
+    assert not (tmp_path / "weights.lock.json").exists()
+
+
+def test_hub_that_cannot_be_reached_says_so(weights):
+    """Without network the message names the cache that could be copied."""
+    done = weights("pin", RECIPE, HF_ENDPOINT="http://127.0.0.1:9")
+
+    assert done.code == 5, done.text
+    assert "cannot be reached" in done.text
+
+
+def test_offline_mode_says_so(weights):
+    """The hub library's own switch is named."""
+    done = weights("pin", RECIPE, HF_HUB_OFFLINE="1")
+
+    assert done.code == 5, done.text
+    assert "HF_HUB_OFFLINE is set" in done.text
+
+
+def test_damaged_lock_file_is_named(weights, tmp_path):
+    """A lock file that is not one is exit code 7 with the place that is wrong."""
+    (tmp_path / "weights.lock.json").write_text('{"checkpoints": {"a/b": {"files": 3}}}')
+
+    done = weights("verify")
+
+    assert done.code == 7
+    assert "checkpoints.a/b" in done.text
+
+
+def test_unknown_recipe_is_refused(weights):
+    """The nearest names are in the message."""
+    done = weights("pin", "self-forcing-wan2.1-t2v-1.3b-tahv")
+
+    assert done.code == 2
+    assert RECIPE in done.text
