@@ -24,11 +24,13 @@ def write_wheel(folder, requires=(), release="1.2"):
         f"fdbench_tiny-{release}.dist-info",
         folder / f"fdbench_tiny-{release}-py3-none-any.whl",
     )
-    needs = "".join(f"Requires-Dist: {name}\n" for name in requires)
+    about = ["Metadata-Version: 2.1", "Name: fdbench-tiny", f"Version: {release}"]
+    about += [f"Requires-Dist: {name}" for name in requires]
+    kind = ["Wheel-Version: 1.0", "Root-Is-Purelib: true", "Tag: py3-none-any"]
     content = {
         "fdbench_tiny.py": f"ANSWER = 'wheel {release}'\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: fdbench-tiny\nVersion: {release}\n{needs}",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/METADATA": "\n".join(about) + "\n",
+        f"{info}/WHEEL": "\n".join(kind) + "\n",
     }
     record = "".join(f"{name},,\n" for name in [*content, f"{info}/RECORD"])
     with zipfile.ZipFile(path, "w") as wheel:
