@@ -105,8 +105,9 @@ def seen_by(target):
 
 def test_environment_sees_its_wheel_and_the_hosts_packages(wheels, tmp_path, monkeypatch):
     """A real install: the wheel is the environment's own, numpy is this machine's."""
-    write_wheel(wheels, requires=["numpy"])
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))
+    wheel = write_wheel(wheels, requires=["numpy"])
+    zipfile.ZipFile(wheel).extractall(tmp_path / "elsewhere")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "elsewhere"))  # installed, but not for a side
     target = tmp_path / "env"
     host_packages.install(["fdbench-tiny==1.2", "numpy==0.0.1"], [], target, wheels)
 
