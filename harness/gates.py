@@ -123,26 +123,30 @@ def _parity(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
 
 
 def _controls(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
-    """Every control must lie beyond the limit, or the gate would pass a model that differs."""
+    """Every control must lie beyond the limit at each of its AR steps.
+
+    Otherwise the gate would pass a model that differs.
+    """
     floors = {row.ar: row.relative_l2 for row in parity if row.comparison == "floor"}
     for trial in (trial for trial in cell.trials if trial.role == Role.CONTROL):
-        ratios = [
-            row.relative_l2 / floors[row.ar]
-            for row in parity
-            if row.candidate_trial == trial.trial_id and floors.get(row.ar)
-        ]
-        # The mirror of `within`: NaN is beyond the limit, and nothing compared is not.
-        if ratios and all(not ratio <= cell.limit for ratio in ratios):
-            continue
-        seen = f"is {min(ratios):.2f}x its floor" if ratios else "was not compared"
-        return Judgement(
-            verdict=Verdict.INCOMPLETE,
-            code=ExitCode.INCOMPLETE,
-            reason=(
-                f"the gate proves nothing here: {trial.side} must lie beyond the limit of "
-                f"{cell.limit:g}x and {seen}"
-            ),
-        )
+        errors = {
+            row.ar: row.relative_l2 for row in parity if row.candidate_trial == trial.trial_id
+        }
+        for ar in range(trial.job.ar_steps):
+            floor = floors.get(ar)
+            ratio = errors[ar] / floor if ar in errors and floor else None
+            # The mirror of `within`: NaN is beyond the limit, and nothing compared is not.
+            if ratio is not None and not ratio <= cell.limit:
+                continue
+            seen = "was not compared" if ratio is None else f"is {ratio:.2f}x its floor"
+            return Judgement(
+                verdict=Verdict.INCOMPLETE,
+                code=ExitCode.INCOMPLETE,
+                reason=(
+                    f"the gate proves nothing here: {trial.side} must lie beyond the limit of "
+                    f"{cell.limit:g}x and {seen} at AR {ar}"
+                ),
+            )
     return None
 
 

@@ -61,7 +61,8 @@ def install(packages: Sequence[str], no_deps: Sequence[str], target: Path, wheel
     """
     _run([sys.executable, "-m", "venv", "--without-pip", str(target)], wheels)
     python = target / "bin" / "python"
-    own = Path(sysconfig.get_path("purelib", vars={"base": str(target)}))
+    # The scheme by name: a Python of Debian's has its own, of which no virtual environment is made.
+    own = Path(sysconfig.get_path("purelib", "venv", vars={"base": str(target)}))
     (own / "host.pth").write_text("\n".join(_site_folders()) + "\n")
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-index"]
     pip += ["--disable-pip-version-check", "--find-links", str(wheels)]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import gates, matching, parity
@@ -59,7 +59,9 @@ def judge_cell(
     if known is None:
         known, damage = compare_outputs(cell, results, captures)
     rows = [result.row for result in results.values()]
-    judgement = damage or gates.judge(cell, rows, differences, known)
+    # A repetition is evidence like any other: without it, or with a failed one, nothing passes.
+    expected = replace(cell, trials=tuple(expected_trials(cell, results)))
+    judgement = damage or gates.judge(expected, rows, differences, known)
     return Judged(pair=_pair_row(cell, judgement, differences), parity=tuple(known))
 
 

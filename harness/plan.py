@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.errors import UsageFault
 from harness.records import (
+    REPEATED,
     CellSides,
     Phase,
     Plan,
@@ -28,8 +29,6 @@ from harness.suites import (
 )
 from runners.protocol.wire import PROTOCOL_VERSION, Artifact, Job
 
-REPEATED = ".again"
-"""Suffix of a repetition's trial id."""
 _UNMADE = Artifact(path="", sha256="")
 
 

@@ -49,6 +49,10 @@ class Phase(StrEnum):
     """Run under a profiler, so that its time is nobody's."""
 
 
+REPEATED = ".again"
+"""Suffix of a repetition's trial id."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Side:
     """An environment plus what is changed about the job in it."""

@@ -30,7 +30,7 @@ from harness.manifest import (
     read_manifest,
     write_manifest,
 )
-from harness.records import PairRow, ParityRow, PlannedCell, TrialRow
+from harness.records import REPEATED, PairRow, ParityRow, PlannedCell, TrialRow
 from harness.runfile import dump_run, load_plan, load_run
 from harness.schema import (
     TABLES,
@@ -313,7 +313,8 @@ class Store:
         cells = self.read_plan() if "plan" in self.read_run() else ()
         order = {cell.cell_id: place for place, cell in enumerate(cells)}
         trials = [trial.trial_id for cell in cells for trial in cell.trials]
-        places = {trial_id: place for place, trial_id in enumerate(trials)}
+        names = [name for trial_id in trials for name in (trial_id, trial_id + REPEATED)]
+        places = {name: place for place, name in enumerate(names)}
 
         def key(row: Row) -> tuple[int, int]:
             cell_id, trial_id = vars(row)["cell_id"], vars(row).get("trial_id", "")

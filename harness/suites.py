@@ -224,13 +224,14 @@ def _refuse_repeats(suite: Suite, path: Path) -> None:
     """
     seen: dict[tuple[str, ...], int] = {}
     for number, cell in enumerate(suite.cells):
-        named = (cell.recipe, cell.baseline, cell.variant, cell.scene)
+        parts = (cell.recipe, cell.baseline, cell.variant, cell.scene)
+        named = tuple(filter(None, parts))  # as the cell's id has them
         first = seen.setdefault(named, number)
         if first == number:
             continue
         text = path.read_text("utf-8")
         here, there = (_line_of(text, ("cells", n, "recipe")) for n in (number, first))
-        name = ", ".join(filter(None, named))
+        name = ", ".join(named)
         raise UsageFault(
             f"{path}:{here}: cells.{number}.recipe: the cell {name} stands there twice, "
             f"first at line {there}"

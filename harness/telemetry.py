@@ -16,6 +16,7 @@ import pynvml
 from harness.errors import EnvironmentFault, IntegrityFault
 from harness.owners import runs_in_own_container
 from harness.records import TelemetryRow
+from runners.protocol import wire
 
 TELEMETRY_FILE = "telemetry.jsonl"
 """Raw samples, in the job folder."""
@@ -76,12 +77,12 @@ def read_samples(path: Path, trial_id: str, cell_id: str) -> list[TelemetryRow]:
     """
     if not path.is_file():
         return []
-    lines = path.read_text("utf-8").split("\n")[:-1]
+    ids = {"trial_id": trial_id, "cell_id": cell_id}
     try:
-        return [
-            TelemetryRow(**json.loads(line), trial_id=trial_id, cell_id=cell_id) for line in lines
-        ]
-    except (TypeError, ValueError) as error:
+        lines = path.read_text("utf-8").split("\n")[:-1]
+        texts = [json.dumps(dict(**json.loads(line), **ids)) for line in lines]
+        return [wire.from_json(TelemetryRow, text, path.name) for text in texts]
+    except (TypeError, ValueError, RecursionError, wire.WireError) as error:
         raise IntegrityFault(f"{path.name} holds a line that is no sample: {error}") from error
 
 

@@ -327,8 +327,9 @@ class _Sitting:
 
     def _leave(self, cells: list[PlannedCell]) -> None:
         """Mark the run as stopped, and drop what this sitting had begun."""
-        for trial in (trial for cell in cells for trial in cell.trials):
-            shutil.rmtree(self.store.folder / WORK / trial.trial_id, ignore_errors=True)
+        for planned in (trial for cell in cells for trial in cell.trials):
+            for trial in (planned, plan.repeat_of(planned)):
+                shutil.rmtree(self.store.folder / WORK / trial.trial_id, ignore_errors=True)
         self._close()
 
     def _close(self) -> None:

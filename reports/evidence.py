@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from harness.errors import IntegrityFault
 from harness.imports import ImportRecord, read_records
-from harness.plan import REPEATED
 from harness.records import (
+    REPEATED,
     ImportedFigure,
     ImportedStep,
     Outcome,

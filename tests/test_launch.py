@@ -40,6 +40,20 @@ def test_completed_trial_leaves_everything(run, tmp_path):
     assert {step.denoise_ms for step in result.steps} == {(171.0, 171.0)}
 
 
+def test_first_step_is_timed_from_the_launch(run):
+    """What a user waits for ends with the first AR step, not with the trial."""
+    row = run("sleeps_after_its_first_step").row
+
+    assert row.outcome == Outcome.COMPLETED
+    assert 0 < row.first_step_s < row.wall_s - 0.4
+
+
+@pytest.mark.parametrize("behaviour", ["raises", "no_such_behaviour"])
+def test_trial_without_a_step_has_no_first_step(run, behaviour):
+    """A trial that got to no AR step kept nobody waiting for one."""
+    assert run(behaviour).row.first_step_s is None
+
+
 def test_step_row_points_into_the_log(run, tmp_path):
     """The byte range of a step row holds its line of the log that is kept."""
     steps = run("completes").steps

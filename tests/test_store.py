@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import store
+from harness import schema, store
 from harness.errors import IntegrityFault, UsageFault
 from harness.manifest import read_manifest, write_manifest
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
-from harness.schema import SCHEMA_VERSION
 from runners.protocol.wire import sha256_file
 from tests.fakes import samples
 
@@ -127,7 +126,7 @@ def job_folder(run):
 def manifest(run):
     """Path to digest, as it stands in the manifest; each path may stand there once."""
     head, *lines = (run.folder / store.MANIFEST_FILE).read_text().splitlines()
-    assert json.loads(head) == {"schema": SCHEMA_VERSION}
+    assert json.loads(head) == {"schema": schema.SCHEMA_VERSION}
     entries = {json.loads(line)["path"]: json.loads(line)["sha256"] for line in lines}
     assert len(entries) == len(lines)
     return entries
@@ -211,7 +210,7 @@ def test_columns_carry_their_unit(run, column, unit):
 
 def test_columns_are_frozen():
     """Renaming, adding or removing a column is a visible edit, with SCHEMA_VERSION beside it."""
-    assert SCHEMA_VERSION == 2
+    assert schema.SCHEMA_VERSION == 2
     assert {name: set(store.schema_of(t).names) for t, name in NAMES.items()} == COLUMNS
 
 

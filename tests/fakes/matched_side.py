@@ -2,7 +2,8 @@
 
 It reads ``job.json`` and prints, times and captures the same in every process: a run with it has
 the same tables every time, but for times of the harness and nonces. ``SIDE_FULL`` names a file
-whose existence makes it fill the disk.
+whose existence makes it fill the disk; ``SIDE_DISTURBED`` one that names job folders, a line each,
+whose times are disturbed, and in words after the name what else goes wrong there.
 """
 
 import hashlib
@@ -12,6 +13,8 @@ import struct
 import sys
 
 STAGES_MS = {"encode": 0.016, "diffuse": 343.706, "decode": 6.646, "finalize": 74.226}
+SLOWED = 8
+"""NVML's bit of a hardware slowdown."""
 SETTINGS = [
     "slug",
     "size",
@@ -55,17 +58,17 @@ def capture(job, ar, offset):
     return named | {"sha256": digest, "shape": [8], "std": 1.0}
 
 
-def step(job, ar, offset):
+def step(job, ar, offset, stages_ms):
     """Print the line and return the event of one AR step."""
-    stages = " ".join(f"{stage} {ms:.3f} ms" for stage, ms in STAGES_MS.items())
-    total = sum(STAGES_MS.values())
-    without = total - STAGES_MS["finalize"]
+    stages = " ".join(f"{stage} {ms:.3f} ms" for stage, ms in stages_ms.items())
+    total = sum(stages_ms.values())
+    without = total - stages_ms["finalize"]
     print(f"AR {ar} {stages} | total(w/o finalize) {without:.3f} ms total {total:.3f} ms")
     return {
         "step": {
             "nonce": job["nonce"],
             "ar": ar,
-            "stages_ms": STAGES_MS,
+            "stages_ms": stages_ms,
             "denoise_ms": [50.0] * job["denoising_steps"],
             "wall_ms": total,
             "kernels_ms": {},
@@ -83,6 +86,26 @@ def fill_the_disk():
         os.remove("ballast")  # noqa: PTH107
 
 
+def disturbance():
+    """What goes wrong in this job folder, as words; empty where nothing does."""
+    path = os.environ.get("SIDE_DISTURBED", "")
+    if not os.path.exists(path):  # noqa: PTH110
+        return []
+    with open(path) as file:  # noqa: PTH123
+        named = [line.split() for line in file]
+    return next((words for words in named if words[0] == os.path.basename(os.getcwd())), [])  # noqa: PTH109, PTH119
+
+
+def write_telemetry():
+    """Leave what the harness samples on a GPU: one that is busy, and slowed half of the time."""
+    with open("telemetry.jsonl", "w") as file:  # noqa: PTH123
+        for number in range(4):
+            sample = {"at_s": 3600.0 + number, "gpu": "GPU-1", "sm_mhz": 1000, "memory_mhz": 3201}
+            sample |= {"power_w": 500.0, "temperature_c": 80, "busy_percent": 100, "foreign": ""}
+            sample |= {"reasons": SLOWED * (number % 2), "energy_j": 100.0 * number}
+            file.write(json.dumps(sample) + "\n")
+
+
 def main():
     """Do the job; the references and the other precision are a little off."""
     with open(sys.argv[1]) as file:  # noqa: PTH123
@@ -93,7 +116,14 @@ def main():
     with open("settings.json", "w") as file:  # noqa: PTH123
         json.dump(settings(job), file)
     offset = float(os.environ["SIDE_OFFSET"]) + (0.002 if job["dtype"] == "float32" else 0.0)
-    events = [step(job, ar, offset) for ar in range(job["ar_steps"])]
+    wrong, stages_ms = disturbance(), STAGES_MS
+    if wrong:
+        write_telemetry()
+        stages_ms = STAGES_MS | {"diffuse": 2 * STAGES_MS["diffuse"]}
+    if "crash" in wrong:
+        sys.exit("the GPU fell off the bus")
+    offset += 1.0 if "differ" in wrong else 0.0
+    events = [step(job, ar, offset, stages_ms) for ar in range(job["ar_steps"])]
     draws = job["ar_steps"] * job["denoising_steps"]
     end = {"nonce": job["nonce"], "ar_steps": len(events), "noise_draws": draws, "facts": {}}
     with open("events.jsonl", "w") as file:  # noqa: PTH123

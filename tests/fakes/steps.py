@@ -56,7 +56,7 @@ class Side:
             flush=True,
         )
 
-    def event(self, ar, nonce=None):
+    def event(self, ar, nonce=None, kernels_ms=None):
         """Write the event of a step."""
         self.raw(
             wire.event_line(
@@ -66,7 +66,7 @@ class Side:
                     stages_ms=STAGES_MS,
                     denoise_ms=(171.0,) * self.job.denoising_steps,
                     wall_ms=sum(STAGES_MS.values()),
-                    kernels_ms={},
+                    kernels_ms=kernels_ms or {},
                     captures=(),
                 )
             )
@@ -76,6 +76,10 @@ class Side:
         """Write text into the event file."""
         self._events.write(text)
         self._events.flush()
+
+    def close(self):
+        """Write no more events."""
+        self._events.close()
 
     def rewrite(self, old, new):
         """Replace text in the event file."""
@@ -108,6 +112,15 @@ def completes(side):
     """Do the whole job."""
     side.settings()
     side.steps()
+    side.end()
+
+
+def sleeps_after_its_first_step(side):
+    """Do the whole job, the second step half a second after the first."""
+    side.settings()
+    for ar in range(side.job.ar_steps):
+        side.step(ar)
+        time.sleep(0.0 if ar else 0.6)
     side.end()
 
 

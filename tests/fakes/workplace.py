@@ -116,11 +116,12 @@ def declare(made: Workplace, name: str, offset: float, packages: tuple[str, ...]
     """Declare an environment and put it where a built one stands."""
     home = made.environments_dir / name
     home.mkdir(parents=True, exist_ok=True)
-    full = made.folder / "full"
+    full, disturbed = made.folder / "full", made.folder / "disturbed"
     (home / "env.toml").write_text(
         f'description = "fake"\npackages = {json.dumps(packages)}\nrecipes = ["{RECIPE}"]\n'
         'command = ["python", "adapter.py", "{job}"]\n'
-        f'variables = {{ SIDE_OFFSET = "{offset}", SIDE_FULL = "{full}" }}\n'
+        f'[variables]\nSIDE_OFFSET = "{offset}"\nSIDE_FULL = "{full}"\n'
+        f'SIDE_DISTURBED = "{disturbed}"\n'
     )
     (home / "adapter.py").write_bytes(SIDE.read_bytes())
     declared = environments.load_environments(made.environments_dir)[name]

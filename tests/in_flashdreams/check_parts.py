@@ -16,6 +16,7 @@ from runners import cpu
 
 # isort: split
 
+import check_loading
 import check_published
 from flashdreams.infra.config import derive_config
 from flashdreams.infra.diffusion.scheduler import FlowMatchEulerDiscreteSchedulerConfig
@@ -294,7 +295,7 @@ def check_unwrap_takes_averaged_weights_and_strips_wrappers() -> None:
 
 
 if __name__ == "__main__":
-    for name, check in {**globals(), **vars(check_published)}.items():
+    for name, check in {**globals(), **vars(check_published), **vars(check_loading)}.items():
         if name.startswith("check_") and callable(check):
             check()
             print(f"{name}: ok")

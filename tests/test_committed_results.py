@@ -1,0 +1,67 @@
+"""The results that the repository holds: sound, passing, and reported exactly as they are."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness import repair
+from harness.records import Verdict
+from harness.store import open_run
+from reports.evidence import read_evidence
+from reports.latency import latency_rows
+from reports.render import render_run
+from tests.fakes.command import fdbench
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+REPORT = ("index.html", "published.html", "report.md")
+
+
+@pytest.fixture(params=sorted(path.name for path in RESULTS.iterdir() if path.is_dir()))
+def run(request, tmp_path):
+    """A copy of a committed run, so that no check leaves a trace in it."""
+    return shutil.copytree(RESULTS / request.param, tmp_path / request.param)
+
+
+def test_there_is_a_committed_run():
+    """Without one the checks below would check nothing."""
+    assert (RESULTS / "h200" / "MANIFEST.jsonl").is_file()
+
+
+def test_every_table_is_what_its_raw_evidence_says(run):
+    """Logs, events, settings and telemetry give the committed rows, with the code as it is."""
+    assert repair.examine(open_run(run)) == ()
+    finished = fdbench("fsck", run)
+
+    assert (finished.code, finished.err) == (0, "")
+
+
+def test_check_passes(run):
+    """Every planned cell has a verdict, and each is a pass."""
+    finished = fdbench("check", run)
+
+    assert finished.code == 0, finished.out + finished.err
+    cells = read_evidence(run).cells
+    assert {cell.pair.verdict for cell in cells} == {Verdict.PASS}
+
+
+def test_report_is_the_committed_one(run):
+    """Rendering again gives the committed pages byte for byte: no figure was written by hand."""
+    committed = {name: (run / "report" / name).read_bytes() for name in REPORT}
+    shutil.rmtree(run / "report")
+    render_run(run)
+
+    assert {path.name for path in (run / "report").iterdir()} == set(REPORT)
+    for name in REPORT:
+        assert (run / "report" / name).read_bytes() == committed[name], name
+
+
+def test_no_speedup_is_withheld(run):
+    """Every figure of both sides has a speed-up, and an interval that contains it."""
+    rows = latency_rows(open_run(run))
+
+    assert rows
+    assert [(row.cell_id, row.figure, row.withheld) for row in rows if row.withheld] == []
+    for row in rows:
+        low, high = row.interval_percent
+        assert low <= row.speedup_percent <= high

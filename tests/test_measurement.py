@@ -1,0 +1,160 @@
+"""How well a cell was measured: clocks, controls, and what the documented command leaves out."""
+
+from dataclasses import replace
+
+import pytest
+
+from harness.records import Phase, Role, Side
+from reports.evidence import CellEvidence
+from reports.latency import latency_of, protocol_notes
+from reports.measurement import ControlRow, clock_fault, controls_of, measured_sides
+from tests.fakes import samples
+from tests.test_report import pair_row
+
+RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
+SIDES = {Role.REFERENCE: (samples.REFERENCE, 432.0), Role.CANDIDATE: (samples.CANDIDATE, 344.0)}
+CONTROL = samples.trial(Role.CONTROL, Side(environment="flashdreams", overrides=(("shift", 5.0),)))
+
+
+def steps_of(trial, diffuse_ms, ar_steps=5, **changes):
+    """AR steps of a trial; the window is full from AR 2 on."""
+    return [
+        samples.step_row(
+            ar=ar,
+            trial_id=trial.trial_id,
+            role=trial.role,
+            process=trial.process,
+            phase=Phase.FILLING if ar < 2 else Phase.STEADY,
+            **{
+                "stages_ms": {"diffuse": diffuse_ms},
+                "total_ms": diffuse_ms,
+                "clock_total_ms": diffuse_ms,
+                "wall_ms": diffuse_ms,
+            }
+            | changes,
+        )
+        for ar in range(ar_steps)
+    ]
+
+
+def cell(device="h200", processes=1, parity=(), documented_ar_steps=7, **candidate):
+    """A cell that passed; ``candidate`` changes the steps of that side's last process."""
+    planned = [
+        (samples.trial(role, side, n), ms)
+        for role, (side, ms) in SIDES.items()
+        for n in range(processes)
+    ]
+    steps = [step for trial, ms in planned[:-1] for step in steps_of(trial, ms)]
+    steps += steps_of(*planned[-1], **candidate)
+    trials = [samples.trial_row(trial) for trial, _ in planned]
+    return CellEvidence(
+        cell_id=f"{RECIPE}/{device}/fastvideo",
+        pair=pair_row(device=device, documented_ar_steps=documented_ar_steps),
+        trials=(*trials, samples.trial_row(CONTROL)),
+        steps=tuple(steps),
+        parity=tuple(parity),
+    )
+
+
+CLOCKS = [pytest.param("total_ms", id="log"), pytest.param("wall_ms", id="host")]
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("factor", [1.006, 0.994])
+def test_clocks_that_differ_withhold_the_speedup_on_a_gpu(clock, factor):
+    """More than half a per cent between any clock and fdbench's: no speed-up, but both times."""
+    measured = cell(**{clock: 344.0 * factor})
+
+    assert clock_fault(measured) == "clocks differ by 0.60 %"
+    for row in latency_of(measured):
+        assert (row.withheld, row.speedup_percent) == ("clocks differ by 0.60 %", None)
+        assert (row.upstream_ms, row.flashdreams_ms) == (432.0, 344.0)
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_clocks_that_agree_within_half_a_per_cent_withhold_nothing(clock):
+    """What two clocks differ by on a good day is no fault."""
+    measured = cell(**{clock: 344.0 * 1.0049})
+
+    assert clock_fault(measured) == ""
+    assert [round(row.speedup_percent) for row in latency_of(measured)] == [26, 26]
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_clocks_of_a_tiny_cpu_run_withhold_nothing(clock):
+    """On a CPU the steps are too short for the host's clock, and no figure is published."""
+    measured = cell(device="cpu", **{clock: 344.0 * 1.2})
+
+    assert clock_fault(measured) == ""
+    assert all(row.speedup_percent is not None for row in latency_of(measured))
+
+
+def test_one_process_whose_clocks_differ_is_enough():
+    """The largest difference over processes counts; four good launches do not hide a bad one."""
+    measured = cell(processes=5, wall_ms=344.0 * 1.02)
+
+    assert clock_fault(measured) == "clocks differ by 2.00 %"
+    reference, candidate = measured_sides(measured)
+    assert (reference.wall_difference, candidate.wall_difference) == (0.0, pytest.approx(0.02))
+    assert candidate.num_processes == 5
+
+
+def test_profiled_step_does_not_count_for_the_clocks():
+    """A profiler takes time on one clock only; here it would be the median."""
+    measured = cell(ar_steps=1, wall_ms=999.0)
+    profiled = [
+        replace(step, phase=Phase.PROFILED) if step.wall_ms == 999.0 else step
+        for step in measured.steps
+    ]
+
+    assert clock_fault(measured) != ""
+    assert clock_fault(replace(measured, steps=tuple(profiled))) == ""
+
+
+def test_step_without_clocks_is_not_held_against_any():
+    """Rows of other ranks carry no clock of fdbench's."""
+    assert clock_fault(cell(clock_total_ms=None, wall_ms=None)) == ""
+
+
+def parity(comparison, ar, error, trial=CONTROL):
+    """Distance at one AR step."""
+    return samples.parity_row(
+        comparison=comparison, ar=ar, relative_l2=error, candidate_trial=trial.trial_id
+    )
+
+
+def test_control_is_shown_where_it_is_nearest():
+    """Its smallest distance is what the gate had to notice, over the floor of that AR step."""
+    floors = [parity("floor", ar, 0.01 * (ar + 1), samples.trial()) for ar in range(3)]
+    own = [parity("control", ar, error) for ar, error in enumerate((0.9, 0.3, 0.6))]
+    pairs = [parity("pair", ar, 0.011, samples.trial()) for ar in range(3)]
+
+    assert controls_of(cell(parity=[*pairs, *floors, *own])) == (
+        ControlRow(side="FlashDreams{shift=5.0}", relative_l2=0.3, ratio=15.0, num_steps=3),
+    )
+
+
+def test_control_without_a_floor_has_no_ratio():
+    """Nothing is divided by what is not there."""
+    (row,) = controls_of(cell(parity=[parity("control", 0, 0.9)]))
+
+    assert (row.relative_l2, row.ratio) == (0.9, None)
+    assert controls_of(cell()) == ()
+
+
+def test_note_where_the_documented_command_ends_too_early():
+    """A reader is told that a published figure is that of a filling window, once per recipe."""
+    early = [cell(documented_ar_steps=2), cell(documented_ar_steps=2)]
+    (note,) = protocol_notes(early)
+
+    assert f"of {RECIPE} runs 2 AR steps" in note
+    assert "begins at AR 2" in note
+    assert protocol_notes([cell(documented_ar_steps=3)]) == ()
+
+
+def test_no_note_without_a_steady_step_or_a_verdict():
+    """Nothing is said about a steady state that nobody saw, or a cell nobody judged."""
+    unseen = cell(documented_ar_steps=1)
+    filling = tuple(replace(step, phase=Phase.FILLING) for step in unseen.steps)
+    assert protocol_notes([replace(unseen, steps=filling)]) == ()
+    assert protocol_notes([replace(cell(documented_ar_steps=1), pair=None)]) == ()

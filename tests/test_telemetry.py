@@ -1,0 +1,182 @@
+"""What telemetry says about a trial: figures under load, and what disturbed its times.
+
+Sampling itself (``watching``, ``require_idle``) needs NVML and a GPU, so nothing here runs it: a
+test on a machine without either could only test a stand-in.
+"""
+
+import json
+from dataclasses import replace
+
+import pynvml
+import pytest
+
+from harness.errors import IntegrityFault
+from harness.records import TelemetryRow
+from harness.telemetry import SLOWED, read_samples, summarize
+
+IDS = {"trial_id": "a.candidate.flashdreams.0", "cell_id": "a/h200/official"}
+SAMPLE = TelemetryRow(
+    **IDS,
+    at_s=5.0,
+    gpu="GPU-1",
+    sm_mhz=1980,
+    memory_mhz=3201,
+    power_w=600.5,
+    temperature_c=55,
+    busy_percent=100,
+    reasons=0,
+    energy_j=1000.0,
+    foreign="",
+)
+NOT_VOID = (
+    pynvml.nvmlClocksEventReasonGpuIdle
+    | pynvml.nvmlClocksEventReasonApplicationsClocksSetting
+    | pynvml.nvmlClocksEventReasonSwPowerCap
+)
+
+
+def sample(at_s=5.0, **changes):
+    """One reading under load."""
+    return replace(SAMPLE, at_s=at_s, **changes)
+
+
+def line(**changes):
+    """A reading as the file has it."""
+    values = {k: v for k, v in vars(SAMPLE).items() if k not in IDS}
+    return json.dumps(values | changes) + "\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads a telemetry file of this content."""
+
+    def samples(content):
+        path = tmp_path / "telemetry.jsonl"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read_samples(path, *IDS.values())
+
+    return samples
+
+
+def test_figures_are_medians_under_load_after_the_first_step():
+    """Neither an idle GPU nor compiling before the first AR step is what the GPU ran at."""
+    samples = [
+        sample(1.0, sm_mhz=345, busy_percent=0),
+        sample(2.0, sm_mhz=1200, power_w=200.0),  # busy before the first AR step ended
+        sample(4.0, sm_mhz=1900, power_w=500.0, temperature_c=50),
+        sample(5.0, sm_mhz=1950, power_w=600.0, temperature_c=60),
+        sample(6.0, sm_mhz=1980, power_w=650.0, temperature_c=61),
+        sample(7.0, sm_mhz=345, busy_percent=49),
+    ]
+    row = summarize(samples, first_step_s=3.0)
+
+    assert (row["sm_mhz"], row["power_w"], row["temperature_c"]) == (1950, 600.0, 60)
+    assert row["marks"] == ""
+
+
+@pytest.mark.parametrize("first_step_s", [9.0, None], ids=["single-step", "no-step"])
+def test_job_without_samples_after_its_first_step_takes_the_busy_ones(first_step_s):
+    """A job of one AR step ends with it, so what was busy before counts."""
+    samples = [sample(1.0, sm_mhz=345, busy_percent=10), sample(2.0, sm_mhz=1755)]
+
+    assert summarize(samples, first_step_s)["sm_mhz"] == 1755
+
+
+@pytest.mark.parametrize("samples", [[], [sample(busy_percent=49)]], ids=["none", "idle"])
+def test_no_load_has_no_figures(samples):
+    """Nothing under load gives None, never a zero or an idle clock."""
+    figures = {"sm_mhz": None, "power_w": None, "temperature_c": None, "energy_j": None}
+
+    assert summarize(samples, 1.0) == figures | {"marks": ""}
+
+
+def test_energy_is_each_gpus_own_and_summed():
+    """Counters of two GPUs start anywhere; each one's rise counts, idle samples included."""
+    first = [sample(n, energy_j=1000.0 + 10 * n, busy_percent=50 * n) for n in range(3)]
+    second = [sample(n, gpu="GPU-2", energy_j=9e6 + 7 * n) for n in range(3)]
+
+    assert summarize([*first, *second], 0.0)["energy_j"] == pytest.approx(20 + 14)
+    assert summarize(first, 0.0)["energy_j"] == pytest.approx(20)
+
+
+@pytest.mark.parametrize(("bit", "text"), SLOWED.items())
+def test_slowed_gpu_is_marked(bit, text):
+    """Each reason that voids times is named, with how often it held."""
+    samples = [sample(1.0), sample(2.0, reasons=bit | NOT_VOID), sample(3.0)]
+
+    assert summarize(samples, 0.0)["marks"] == f"{text} in 1 of 3 samples"
+
+
+def test_several_reasons_are_all_named():
+    """A hot GPU that a power brake slows is both."""
+    marks = summarize([sample(reasons=sum(SLOWED))], 0.0)["marks"]
+
+    assert marks.split("; ") == [f"{text} in 1 of 1 samples" for text in SLOWED.values()]
+
+
+def test_power_cap_and_idle_are_no_marks():
+    """Full load meets the power cap, and idle clocks are low: neither voids a time."""
+    assert summarize([sample(reasons=NOT_VOID)], 0.0)["marks"] == ""
+
+
+def test_reason_outside_the_timed_steps_is_no_mark():
+    """What slowed the GPU while the model was compiled touched no time that counts."""
+    hot = pynvml.nvmlClocksThrottleReasonHwThermalSlowdown
+    samples = [sample(1.0, reasons=hot), sample(4.0, reasons=hot, busy_percent=0), sample(5.0)]
+
+    assert summarize(samples, 3.0)["marks"] == ""
+
+
+def test_foreign_process_is_marked_whenever_it_was_there():
+    """Another process may have slowed anything, so load and time do not matter; each is once."""
+    samples = [
+        sample(1.0, foreign="77", busy_percent=0),
+        sample(2.0, foreign="77"),
+        sample(5.0, foreign="12, 77"),
+        sample(6.0),
+    ]
+
+    assert summarize(samples, 3.0)["marks"] == "process 12, 77 and 77 used the GPU meanwhile"
+
+
+def test_samples_are_read_as_written(read):
+    """Every line is a sample of its trial; an integer where a float is meant is one."""
+    assert read(line() + line(at_s=6)) == [SAMPLE, sample(6.0)]
+
+
+def test_unfinished_last_line_is_left_out(read):
+    """A sampler that was killed leaves half a line, which says nothing."""
+    assert read(line() + line()[:30]) == [SAMPLE]
+    assert read(line()[:-1]) == []
+    assert read("") == []
+
+
+def test_no_file_has_no_samples(tmp_path):
+    """A trial on a CPU has none."""
+    assert read_samples(tmp_path / "telemetry.jsonl", *IDS.values()) == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param("\n", id="empty"),
+        pytest.param("not json\n", id="no-json"),
+        pytest.param("null\n", id="null"),
+        pytest.param("[1]\n", id="list"),
+        pytest.param("{}\n", id="nothing-in-it"),
+        pytest.param("[" * 100_000 + "\n", id="deep"),
+        pytest.param(line(surplus=1), id="surplus-field"),
+        pytest.param(line(trial_id="another"), id="names-its-trial"),
+        pytest.param(line(busy_percent="100"), id="text-for-a-number"),
+        pytest.param(line(reasons=None), id="null-for-a-number"),
+        pytest.param(line(energy_j=float("nan")), id="nan"),
+        pytest.param(line(power_w=float("inf")), id="infinity"),
+        pytest.param(line(foreign=7), id="number-for-a-text"),
+        pytest.param(b"\xff\xfe\n", id="binary"),
+    ],
+)
+def test_line_that_is_no_sample_is_a_fault(read, bad):
+    """A damaged file is named; it is neither a shorter list nor a traceback."""
+    before = line().encode()
+    with pytest.raises(IntegrityFault, match=r"telemetry\.jsonl holds a line that is no sample"):
+        read(before + (bad if isinstance(bad, bytes) else bad.encode()) + before)
