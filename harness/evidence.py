@@ -139,6 +139,7 @@ class _Reading:
         self._events: list[Event] = []
         self._steps: tuple[StepRow, ...] = ()
         self._telemetry: tuple[TelemetryRow, ...] = ()
+        self._is_unwatched = False
 
     def result(self) -> TrialResult:
         """Rows, settings and captures."""
@@ -168,6 +169,7 @@ class _Reading:
             self._intact(name)
         path, ids = self._folder / TELEMETRY_FILE, (self._record.trial_id, self._record.cell_id)
         self._telemetry = tuple(read_samples(path, *ids))
+        self._is_unwatched = job.telemetry and not self._telemetry
         if self._outcome is Outcome.COMPLETED:
             self._outcome, self._reason = _check_length(job, self._settings, self._events)
         if self._outcome is Outcome.COMPLETED:
@@ -225,6 +227,11 @@ class _Reading:
             **_clock_columns(by_ar[step.ar] if step.rank == 0 else None),
         )
 
+    def _telemetry_columns(self) -> dict[str, Any]:
+        columns = summarize(self._telemetry, self._record.first_step_s)
+        # Nobody can say of an unwatched trial that nothing disturbed it.
+        return columns | ({"marks": "the GPU was not read once"} if self._is_unwatched else {})
+
     def _row(self, invalid: str, ar_steps: int) -> TrialRow:
         record = self._record
         facts = next((e.facts for e in self._events if isinstance(e, wire.EndEvent)), {})
@@ -240,7 +247,7 @@ class _Reading:
             exit_status=record.exit_status,
             wall_s=record.wall_s,
             first_step_s=record.first_step_s,
-            **summarize(self._telemetry, record.first_step_s),
+            **self._telemetry_columns(),
             ar_steps=ar_steps,
             environment_digest=record.environment_digest,
             code_digest=record.code_digest,

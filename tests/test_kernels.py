@@ -78,8 +78,8 @@ def test_free_choice_and_no_profile_are_never_wrong():
 def left(tmp_path, capsys):
     """Makes the result of a trial whose last AR step recorded these kernels."""
 
-    def made(attention, *kernels, profile_steps=(2,)):
-        job = samples.job(attention=attention, profile_steps=profile_steps)
+    def made(attention, *kernels, profile_steps=(2,), **changes):
+        job = samples.job(attention=attention, profile_steps=profile_steps, **changes)
         wire.write_json(tmp_path / wire.JOB_FILE, job)
         side = steps.Side(job, tmp_path)
         side.settings()
@@ -97,6 +97,15 @@ def left(tmp_path, capsys):
         return evidence.read_trial(tmp_path, evidence.write_record(tmp_path, record))
 
     return made
+
+
+@pytest.mark.parametrize("telemetry", [True, False])
+def test_trial_that_should_be_watched_and_was_not_is_marked(left, telemetry):
+    """Nobody can say of a trial without a single reading that nothing disturbed it."""
+    result = left("cudnn", CUDNN, telemetry=telemetry)
+
+    assert result.row.outcome == Outcome.COMPLETED
+    assert result.row.marks == ("the GPU was not read once" if telemetry else "")
 
 
 def test_trial_that_ran_its_attention_is_valid(left):
