@@ -5,6 +5,7 @@ import json
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -15,7 +16,14 @@ from harness.owners import OWNER_FILE, owner_label
 from harness.plan import draws_per_step
 from harness.records import PlannedTrial
 from harness.sandboxes.contract import Launch
-from runners.protocol.wire import Artifact, Job, PrepareRequest, sha256_once, write_json
+from runners.protocol.wire import (
+    WAN_VAE_WIDTH,
+    Artifact,
+    Job,
+    PrepareRequest,
+    sha256_once,
+    write_json,
+)
 
 _REQUEST_FILE = "request.json"
 _PREPARE_S = 3600.0
@@ -30,19 +38,38 @@ def prepare(trial: PlannedTrial, environment: BuiltEnvironment) -> PlannedTrial:
         EnvironmentFault: The candidate's environment could not make them.
     """
     request = _request(trial.job, environment.code_digest)
-    paths = [Path(p) for p in (request.weights_path, request.noise_path, request.text_path)]
-    if not all(path.exists() for path in paths):
+    paths = _paths(request)
+    if not all(Path(path).exists() for path in paths.values()):
         with FileLock(cache_dir() / "inputs.lock"):
             _make(request, environment)
-    weights, noise, text = (Artifact(path=str(p), sha256=sha256_once(p)) for p in paths)
-    return replace(trial, job=replace(trial.job, weights=weights, noise=noise, text=text))
+    made: dict[str, Any] = {
+        _JOB_FIELDS[name]: Artifact(path=path, sha256=sha256_once(path))
+        for name, path in paths.items()
+    }
+    return replace(trial, job=replace(trial.job, **made))
+
+
+_JOB_FIELDS = {
+    "weights_path": "weights",
+    "noise_path": "noise",
+    "text_path": "text",
+    "decoder_path": "decoder_weights",
+}
+"""Field of a request that says where an input goes, to the job's field for it."""
+
+
+def _paths(request: PrepareRequest) -> dict[str, str]:
+    """Where each input goes, by field of the request; no decoder's where nothing is decoded."""
+    paths = {name: getattr(request, name) for name in _JOB_FIELDS}
+    return {name: path for name, path in paths.items() if path}
 
 
 def _request(job: Job, code_digest: str) -> PrepareRequest:
     """What to make and where; each path is named by everything its bytes depend on."""
     latent_shape = (job.len_t, job.network.out_dim, job.latent_height, job.latent_width)
     draws = draws_per_step(job)
-    network = asdict(job.network)
+    network, width = asdict(job.network), WAN_VAE_WIDTH[job.size]
+    decoder = ("decoder", code_digest, job.decoder, width, job.weights_seed)
     return PrepareRequest(
         network=job.network,
         weights_seed=job.weights_seed,
@@ -54,6 +81,9 @@ def _request(job: Job, code_digest: str) -> PrepareRequest:
         weights_path=_path("weights", code_digest, network, job.weights_seed),
         noise_path=_path("noise", code_digest, latent_shape, job.seed, job.ar_steps, draws),
         text_path=_path("text", code_digest, network, latent_shape, PROMPT),
+        decoder=job.decoder,
+        decoder_width=width,
+        decoder_path="" if job.decoder == "none" else _path(*decoder),
     )
 
 
@@ -66,13 +96,13 @@ def _path(kind: str, *content: object) -> str:
 
 def _make(request: PrepareRequest, environment: BuiltEnvironment) -> None:
     """Write the inputs beside their places, then rename them there: whole, or not there."""
-    places = [Path(p) for p in (request.weights_path, request.noise_path, request.text_path)]
+    places = {name: Path(path) for name, path in _paths(request).items()}
     with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="making-") as made:
         folder = Path(made)
         (folder / OWNER_FILE).write_text(owner_label(), encoding="utf-8")
-        beside = [folder / f"{place.parent.name}-{place.name}" for place in places]
-        weights, noise, text = map(str, beside)
-        asked = replace(request, weights_path=weights, noise_path=noise, text_path=text)
+        beside = {name: folder / f"{at.parent.name}-{at.name}" for name, at in places.items()}
+        changes: dict[str, Any] = {name: str(path) for name, path in beside.items()}
+        asked = replace(request, **changes)
         write_json(folder / _REQUEST_FILE, asked)
         launch = Launch(
             command=[
@@ -93,6 +123,6 @@ def _make(request: PrepareRequest, environment: BuiltEnvironment) -> None:
                 f"weights and noise cannot be made in environment {environment.name}:\n{tail}\n"
                 f"Make it anew: fdbench env rm {environment.name}, then run again"
             )
-        for path, place in zip(beside, places, strict=True):
+        for name, path in beside.items():
             path.chmod(0o644)  # a container reads it as another user
-            path.replace(place)
+            path.replace(places[name])

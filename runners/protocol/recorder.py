@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -65,13 +66,22 @@ class Recorder:
         """Mark the end of a stage; stages are timed from the previous mark."""
         self._marks[stage] = self._clock.mark() if at is None else at
 
-    def end(self, ar: int, latents: torch.Tensor, *, print_line: bool) -> None:
+    def end(
+        self,
+        ar: int,
+        latents: torch.Tensor,
+        *,
+        print_line: bool,
+        frames: Callable[[], torch.Tensor] | None = None,
+    ) -> None:
         """Close an AR step: wait for the device, write its event and its captures.
 
         Args:
             ar: Index of the AR step.
             latents: Clean latents [T, C, H, W] of this step.
             print_line: Print FlashDreams' step line, for a side that has none of its own.
+            frames: Returns the decoded frames [T, C, H, W] in [-1, 1], called when nothing is timed
+                any more; None where latents are not decoded.
         """
         self._clock.synchronize()
         wall_ms = (time.perf_counter() - self._wall_s) * 1e3
@@ -89,7 +99,7 @@ class Recorder:
             denoise_ms=tuple(map(self._clock.elapsed_ms, self._denoise, ends)),
             wall_ms=wall_ms,
             kernels_ms=self._kernels_ms(),
-            captures=(self._capture(ar, latents),) if ar in self.job.capture_steps else (),
+            captures=self._captures(ar, latents, frames) if ar in self.job.capture_steps else (),
         )
         self._write(event)
         self._ar_steps += 1
@@ -120,18 +130,34 @@ class Recorder:
         self._events.write(wire.event_line(event))
         self._events.flush()
 
-    def _capture(self, ar: int, latents: torch.Tensor) -> wire.Capture:
-        """Save latents as float32 (exact for every dtype a side may run in, but float64)."""
-        path = self._folder / f"latents_ar{ar:03d}.safetensors"
-        tensor = latents.detach().to("cpu", torch.float32).contiguous()
-        save_file({"latents": tensor}, path)
+    def _captures(
+        self, ar: int, latents: torch.Tensor, frames: Callable[[], torch.Tensor] | None
+    ) -> tuple[wire.Capture, ...]:
+        """Save latents as float32: exact for every dtype a side may run in, but float64.
+
+        Frames of a side that computes in 16 bit are saved in float16: between -1 and 1 that holds
+        a bfloat16 to within 3e-8, and frames are the bulk of a run.
+        """
+        saved = (self._capture(ar, wire.LATENTS, latents, torch.float32),)
+        if frames is None:
+            return saved
+        is_half = self.job.dtype in ("bfloat16", "float16")
+        dtype = torch.float16 if is_half else torch.float32
+        return (*saved, self._capture(ar, wire.FRAMES, frames(), dtype))
+
+    def _capture(
+        self, ar: int, name: str, values: torch.Tensor, dtype: torch.dtype
+    ) -> wire.Capture:
+        path = self._folder / f"{name}_ar{ar:03d}.safetensors"
+        tensor = values.detach().to("cpu", dtype).contiguous()
+        save_file({name: tensor}, path)
         return wire.Capture(
-            name="latents",
+            name=name,
             ar=ar,
             path=path.name,
             sha256=wire.sha256_file(path),
             shape=tuple(tensor.shape),
-            std=float(tensor.std()),
+            std=float(tensor.float().std()),
         )
 
 

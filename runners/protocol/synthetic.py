@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from runners.protocol import wire
+from runners.protocol.decoders import SHAPES, TAEHV_OUTPUT_BIAS, WAN_VAE_OUTPUT
 from runners.protocol.inputs import noise_key
 
 Made = TypeVar("Made")
@@ -88,12 +89,30 @@ def make_weights(network: wire.Network, seed: int) -> dict[str, Tensor]:
     return _in_threads({name: _parameter(name, shape, seed) for name, shape in shapes.items()})
 
 
+def make_decoder(kind: str, width: int, seed: int) -> dict[str, Tensor]:
+    """Seeded bfloat16 weights of a decoder by parameter name, made as :func:`make_weights` does.
+
+    The output layers place a video between black and white: TAEHV clamps to [0, 1] and gets a bias
+    of one half, the VAE to [-1, 1] and gets half the gain.
+    """
+    shapes = SHAPES[kind](width)
+    made = _in_threads(
+        {name: _parameter(f"{kind}/{name}", shape, seed) for name, shape in shapes.items()}
+    )
+    for name, values in made.items():
+        if f"{kind}/{name}" == TAEHV_OUTPUT_BIAS:
+            values += 0.5
+        elif f"{kind}/{name}" == WAN_VAE_OUTPUT:
+            values *= 0.5
+    return made
+
+
 def _parameter(name: str, shape: tuple[int, ...], seed: int) -> Callable[[], Tensor]:
     def make() -> Tensor:
         values = _normal(shape, f"weights/{seed}/{name}")
         if name.endswith(".bias"):
             values *= 0.01
-        elif len(shape) == 1:  # a norm
+        elif len(shape) == 1 or name.endswith(".gamma"):  # a norm
             values.mul_(0.02).add_(1.0)
         elif name.endswith("modulation"):
             values *= shape[-1] ** -0.5
@@ -161,6 +180,9 @@ def main(request_path: str) -> None:
         _save(make_noise(request), request.noise_path)
     if not Path(request.text_path).exists():
         _save(make_text(request), request.text_path)
+    if request.decoder_path and not Path(request.decoder_path).exists():
+        decoder = make_decoder(request.decoder, request.decoder_width, request.weights_seed)
+        _save(decoder, request.decoder_path)
 
 
 if __name__ == "__main__":

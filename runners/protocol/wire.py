@@ -21,6 +21,12 @@ PROTOCOL_VERSION = 2
 JOB_FILE, SETTINGS_FILE, EVENTS_FILE = "job.json", "settings.json", "events.jsonl"
 """Names inside a job folder; the side writes the last two, the harness the first."""
 
+LATENTS, FRAMES = "latents", "frames"
+"""Names of what a side captures: clean latents, and decoded frames in [-1, 1], each [T, C, H, W]."""
+
+WAN_VAE_WIDTH = {"full": 96, "tiny": 16}
+"""Channels of the Wan VAE's narrowest stage by size; TAEHV's are fixed in its code."""
+
 Record = TypeVar("Record")
 
 
@@ -113,13 +119,15 @@ class Job:
     threads: int
     """Intra-op threads on a CPU; 0 leaves PyTorch's default."""
     capture_steps: tuple[int, ...]
-    """AR steps whose latents are written for the parity check."""
+    """AR steps whose latents, and frames if decoded, are written for the parity check."""
     profile_steps: tuple[int, ...]
     """AR steps run under a profiler, for the kernels that ran; no figure rests on their times."""
     telemetry: bool
     """Whether the harness samples the GPU while the trial runs."""
     gpus: int = 1
     """GPUs of the trial, one rank each."""
+    decoder_weights: Artifact | None = None
+    """Of the decoder; None where latents are not decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +146,11 @@ class PrepareRequest:
     weights_path: str
     noise_path: str
     text_path: str
+    decoder: str = "none"
+    """Whose weights to make; see ``Job``."""
+    decoder_width: int = 0
+    """Channels of the Wan VAE's narrowest stage."""
+    decoder_path: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +208,8 @@ class Settings:
     torch: str
     cudnn: str
     """``none`` where PyTorch has no cuDNN."""
+    decoder_weights_sha256: str = "none"
+    """``none`` where latents are not decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,7 +363,7 @@ def _convert(wanted: Any, value: Any, where: str) -> Any:
         return _convert_record(typing.cast("type", wanted), value, where)
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin is types.UnionType:  # a type, or None
-        wanted = type(None) if value is None else arguments[0]
+        return _convert(type(None) if value is None else arguments[0], value, where)
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
