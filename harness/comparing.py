@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import TypeVar
 
 from harness.records import StepRow, TelemetryRow, TrialRow
+from runners.protocol import wire
 
 Stored = TypeVar("Stored", StepRow, TelemetryRow)
 _TEXTS = ("reason", "invalid")
@@ -33,7 +34,18 @@ def _place_of(row: StepRow | TelemetryRow) -> str:
 def differ(stored: TrialRow, derived: TrialRow) -> str:
     """Columns in which a row is not what its evidence says; empty if there is none."""
     names = [f.name for f in fields(stored) if f.name not in _TEXTS]
-    wrong = [name for name in names if getattr(stored, name) != getattr(derived, name)]
+    wrong = [name for name in names if _value(stored, name) != _value(derived, name)]
     if bool(stored.invalid) != bool(derived.invalid):
         wrong.append("invalid")
     return f"its evidence shows another {', '.join(wrong)}" if wrong else ""
+
+
+def _value(row: TrialRow, name: str) -> object:
+    """A column's value; settings as a record, whose later fields stored ones do not spell out."""
+    value = getattr(row, name)
+    if name != "settings" or not value:
+        return value
+    try:
+        return wire.from_json(wire.Settings, value, "settings")
+    except wire.WireError:
+        return value

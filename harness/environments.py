@@ -20,6 +20,7 @@ from pydantic import ConfigDict
 
 from harness import host_packages, sources
 from harness.errors import EnvironmentFault
+from harness.records import Driven
 from harness.sources import Source
 from harness.suites import load_toml, pick
 from runners.protocol.wire import sha256_file
@@ -45,6 +46,8 @@ class Environment:
     """What to run; ``{slug}`` and ``{job}`` are filled in. The first word is in the environment."""
     recipes: list[str] = field(default_factory=list)
     """FlashDreams slugs that its adapter drives."""
+    decoders: list[str] = field(default_factory=list)
+    """Decoders of latents that its adapter drives for them; latents alone it always does."""
     no_deps: list[str] = field(default_factory=list)
     """Requirements installed without their declared dependencies."""
     variables: dict[str, str] = field(default_factory=dict)
@@ -119,9 +122,12 @@ def load_environments(folder: Path = ENVIRONMENTS_DIR) -> dict[str, Environment]
     }
 
 
-def driven_recipes(folder: Path = ENVIRONMENTS_DIR) -> dict[str, list[str]]:
-    """Environment to the recipes it drives."""
-    return {name: declared.recipes for name, declared in load_environments(folder).items()}
+def driven(folder: Path = ENVIRONMENTS_DIR) -> dict[str, Driven]:
+    """Environment to what its adapter drives."""
+    return {
+        name: Driven(recipes=tuple(declared.recipes), decoders=tuple(declared.decoders))
+        for name, declared in load_environments(folder).items()
+    }
 
 
 def build(

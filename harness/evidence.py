@@ -263,7 +263,7 @@ def _check_kernels(job: wire.Job, steps: Sequence[StepRow]) -> None:
     Raises:
         IntegrityFault: Another kernel ran, whatever the settings say; or none was recorded.
     """
-    wrong = wrong_attention(job.attention, steps)
+    wrong = wrong_attention(job.attention, steps, job.decoder)
     if wrong:
         raise IntegrityFault(wrong)
     if steps and job.profile_steps and not any(step.kernels for step in steps):

@@ -1,12 +1,13 @@
 """Verdicts with their evidence; pure, and closed: what is missing never passes."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.errors import ExitCode
 from harness.matching import Difference, describe
 from harness.parity import within
-from harness.records import Outcome, ParityRow, PlannedCell, Role, TrialRow, Verdict
+from harness.records import Outcome, ParityRow, PlannedCell, PlannedTrial, Role, TrialRow, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +85,17 @@ def _complete(cell: PlannedCell, trials: Sequence[TrialRow]) -> Judgement | None
     return None
 
 
+def _floors(parity: Sequence[ParityRow]) -> dict[tuple[int, bool], float]:
+    """The floor of each AR step, of latents and of frames (True)."""
+    floor = (row for row in parity if row.comparison == "floor")
+    return {(row.ar, row.is_of_frames): row.relative_l2 for row in floor}
+
+
 def _parity(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
-    floors = {row.ar: row.relative_l2 for row in parity if row.comparison == "floor"}
+    floors = _floors(parity)
     compared = [row for row in parity if row.comparison == "pair"]
-    for row in sorted(compared, key=lambda row: row.ar):
-        floor = floors.get(row.ar)
+    for row in sorted(compared, key=lambda row: (row.ar, row.is_of_frames)):
+        floor = floors.get((row.ar, row.is_of_frames))
         if floor is None:
             return Judgement(
                 verdict=Verdict.INCOMPLETE,
@@ -96,29 +103,42 @@ def _parity(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
                 reason=f"AR {row.ar} has no floor to be judged by",
             )
         if not within(row.relative_l2, floor, cell.limit):
+            what = "decoded frames" if row.is_of_frames else "outputs"
             return Judgement(
                 verdict=Verdict.FAIL,
                 code=ExitCode.PARITY,
                 reason=(
-                    f"outputs differ from AR {row.ar} on: relative L2 {row.relative_l2:.2e}, "
+                    f"{what} differ from AR {row.ar} on: relative L2 {row.relative_l2:.2e}, "
                     f"{row.relative_l2 / floor if floor else float('nan'):.1f}x the floor "
                     f"{floor:.2e} (limit {cell.limit:g}x)"
                 ),
             )
+    return _uncompared(cell, compared)
+
+
+def _outputs(trial: PlannedTrial) -> tuple[bool, ...]:
+    """What a trial captures: latents (False), and frames (True) where it decodes."""
+    return (False,) if trial.job.decoder == "none" else (False, True)
+
+
+def _uncompared(cell: PlannedCell, compared: Sequence[ParityRow]) -> Judgement | None:
+    """The first output of a candidate that no row compares: latents, and frames where it decodes."""
     planned = {
-        (ar, trial.trial_id)
+        (ar, trial.trial_id, of_frames)
         for trial in cell.trials
         if trial.role == Role.CANDIDATE
         for ar in trial.job.capture_steps
+        for of_frames in _outputs(trial)
     }
-    missing = planned - {(row.ar, row.candidate_trial) for row in compared}
+    missing = planned - {(row.ar, row.candidate_trial, row.is_of_frames) for row in compared}
     if not missing:
         return None
-    ar, trial_id = min(missing)
+    ar, trial_id, of_frames = min(missing)
+    what = f"frames of {trial_id} were" if of_frames else f"of {trial_id} was"
     return Judgement(
         verdict=Verdict.INCOMPLETE,
         code=ExitCode.INCOMPLETE,
-        reason=f"AR {ar} of {trial_id} was not compared",
+        reason=f"AR {ar} {what} not compared",
     )
 
 
@@ -127,14 +147,16 @@ def _controls(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | Non
 
     Otherwise the gate would pass a model that differs.
     """
-    floors = {row.ar: row.relative_l2 for row in parity if row.comparison == "floor"}
+    floors = _floors(parity)
     for trial in (trial for trial in cell.trials if trial.role == Role.CONTROL):
         errors = {
-            row.ar: row.relative_l2 for row in parity if row.candidate_trial == trial.trial_id
+            (row.ar, row.is_of_frames): row.relative_l2
+            for row in parity
+            if row.candidate_trial == trial.trial_id
         }
-        for ar in range(trial.job.ar_steps):
-            floor = floors.get(ar)
-            ratio = errors[ar] / floor if ar in errors and floor else None
+        for ar, of_frames in itertools.product(range(trial.job.ar_steps), _outputs(trial)):
+            error, floor = errors.get((ar, of_frames)), floors.get((ar, of_frames))
+            ratio = error / floor if error is not None and floor else None
             # The mirror of `within`: NaN is beyond the limit, and nothing compared is not.
             if ratio is not None and not ratio <= cell.limit:
                 continue
@@ -151,9 +173,9 @@ def _controls(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | Non
 
 
 def _ratios(parity: Sequence[ParityRow]) -> list[float]:
-    floors = {row.ar: row.relative_l2 for row in parity if row.comparison == "floor"}
+    floors = _floors(parity)
     return [
-        row.relative_l2 / floors[row.ar]
+        row.relative_l2 / floors[row.ar, row.is_of_frames]
         for row in parity
-        if row.comparison == "pair" and row.ar in floors
+        if row.comparison == "pair" and (row.ar, row.is_of_frames) in floors
     ]

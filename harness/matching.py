@@ -51,6 +51,7 @@ def disobeyed(
         "weights_sha256": job.weights.sha256,
         "noise_sha256": job.noise.sha256,
         "text_sha256": job.text.sha256,
+        "decoder_weights_sha256": job.decoder_weights.sha256 if job.decoder_weights else "none",
         "latent_shape": (job.len_t, job.network.out_dim, job.latent_height, job.latent_width),
     }
     names = {item.name for item in fields(Settings)} & {item.name for item in fields(Job)}

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from harness.errors import IntegrityFault
 from harness.records import ParityRow
-from runners.protocol.wire import Capture, sha256_file
+from runners.protocol.wire import FRAMES, LATENTS, Capture, sha256_file
 
 Array = NDArray[np.float64]
 
@@ -40,13 +40,16 @@ METRICS: Final[Mapping[str, Callable[[Array, Array], float]]] = {
 }
 """Columns of the parity table; limits apply to ``relative_l2``."""
 
+_ORDER: Final = {LATENTS: 0, FRAMES: 1}
+"""What sides capture, in the order it is computed."""
+
 
 def compare_captures(
     folders: tuple[Path, Path],
     captures: tuple[tuple[Capture, ...], tuple[Capture, ...]],
     labels: dict[str, Any],
 ) -> list[ParityRow]:
-    """One row per AR step that both trials captured.
+    """One row per AR step and kind of output that both trials captured, latents before frames.
 
     Args:
         folders: Where the candidate's and the reference's captures are.
@@ -57,19 +60,30 @@ def compare_captures(
         IntegrityFault: A captured file is missing, altered or not what its event says.
     """
     rows = []
-    by_ar = [{capture.ar: capture for capture in side} for side in captures]
-    for ar in sorted(by_ar[0].keys() & by_ar[1].keys()):
+    by_key = [{(c.ar, _ORDER[c.name]): c for c in side if c.name in _ORDER} for side in captures]
+    for key in sorted(by_key[0].keys() & by_key[1].keys()):
         left, right = (
-            _load(folder / side[ar].path, side[ar])
-            for folder, side in zip(folders, by_ar, strict=True)
+            _load(folder / side[key].path, side[key])
+            for folder, side in zip(folders, by_key, strict=True)
         )
+        ar, name = key[0], by_key[0][key].name
         if left.shape != right.shape:
             raise IntegrityFault(f"AR {ar}: captured shapes differ: {left.shape} and {right.shape}")
         with np.errstate(all="ignore"):  # a collapsed output gives NaN, which no limit lets pass
             values: dict[str, Any] = {name: metric(left, right) for name, metric in METRICS.items()}
             values |= {"candidate_std": float(left.std()), "reference_std": float(right.std())}
-        rows.append(ParityRow(ar=ar, **values, **labels))
+            if name == FRAMES:
+                values |= _worst_frame(ar, left, right)
+        rows.append(ParityRow(ar=ar, capture=name, **values, **labels))
     return rows
+
+
+def _worst_frame(ar: int, candidate: Array, reference: Array) -> dict[str, Any]:
+    from harness import videos  # noqa: PLC0415  takes a second to import, and few runs have frames
+
+    if not videos.are_frames(reference):
+        raise IntegrityFault(f"AR {ar}: captured frames have shape {reference.shape}, no video's")
+    return videos.worst_frame(candidate, reference)
 
 
 def within(error: float, floor: float, limit: float) -> bool:

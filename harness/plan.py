@@ -2,13 +2,14 @@
 
 import dataclasses
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import UsageFault
 from harness.records import (
     REPEATED,
     CellSides,
+    Driven,
     Phase,
     Plan,
     PlannedCell,
@@ -38,7 +39,7 @@ def plan_suite(
     recipes: Recipes,
     device_key: str,
     device: Device,
-    driven: Mapping[str, Collection[str]] | None = None,
+    driven: Mapping[str, Driven] | None = None,
 ) -> Plan:
     """Lay out every cell and trial of a suite; the denominator of the result is fixed here.
 
@@ -48,7 +49,7 @@ def plan_suite(
         recipes: Every recipe.
         device_key: Key of the device.
         device: The device.
-        driven: Environment to the recipes it drives, for those that exist; None to leave that open.
+        driven: Environment to what it drives, for those that exist; None to leave that open.
 
     Raises:
         UsageFault: The suite names an unknown recipe, or sets something that cannot be set.
@@ -161,17 +162,21 @@ def _why_unsupported(suite: Suite, recipe: Recipe, recipes: Recipes, device: Dev
 
 
 def _why_undriven(
-    cell: SuiteCell, recipe: Recipe, sides: CellSides, driven: Mapping[str, Collection[str]]
+    cell: SuiteCell, recipe: Recipe, sides: CellSides, driven: Mapping[str, Driven]
 ) -> str:
     """Why an environment of a cell cannot run it; empty if all can."""
     for side in (sides.reference, *sides.floor, *sides.controls, sides.candidate):
         name = side.environment
         if name not in driven:
             return f"no environment {name} yet: upstream_envs/{name} is not there"
-        if cell.recipe not in driven[name]:
+        if cell.recipe not in driven[name].recipes:
             return f"environment {name} does not drive this recipe yet"
-    if cell.settings.get("decoder", recipe.decoder) != "none":
-        return 'matched trials compare latents so far: set decoder = "none" in the cell'
+        settings = {"decoder": recipe.decoder} | cell.settings | dict(side.overrides)
+        if settings["decoder"] not in ("none", *driven[name].decoders):
+            return (
+                f"environment {name} does not decode with {settings['decoder']} yet: "
+                'set decoder = "none" in the cell'
+            )
     return ""
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from harness.errors import ExitCode
-from runners.protocol.wire import Job
+from runners.protocol.wire import FRAMES, Job
 
 
 class Role(StrEnum):
@@ -90,6 +90,15 @@ class ExpectedDifference:
     setting: str
     reason: str
     evidence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Driven:
+    """What an environment's adapter drives."""
+
+    recipes: tuple[str, ...]
+    decoders: tuple[str, ...] = ()
+    """Decoders of latents, beside none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,6 +332,17 @@ class ParityRow:
     cosine: float
     reference_std: float
     candidate_std: float
+    capture: str | None = None
+    """``latents`` or ``frames``; None in runs of before there were frames, which have latents."""
+    psnr_db: float | None = None
+    """Peak signal-to-noise ratio of the worst frame, range -1 to 1; None but for frames."""
+    ssim: float | None = None
+    """Structural similarity of the worst frame; None but for frames."""
+
+    @property
+    def is_of_frames(self) -> bool:
+        """Whether decoded frames were compared, not latents."""
+        return self.capture == FRAMES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,7 @@ _COLUMN_TYPES: dict[Any, pa.DataType] = {
     float: _FLOAT,
     int: _INT,
     float | None: _FLOAT,
+    str | None: _STRING,
     dict[str, float]: pa.map_(_STRING, _FLOAT),
     tuple[float, ...]: pa.list_(_FLOAT),
 }
@@ -65,6 +66,7 @@ _UNITS = {
     "_c": "°C",
     "_j": "J",
     "_percent": "%",
+    "_db": "dB",
     "byte_start": "byte",
     "byte_end": "byte",
 }
@@ -76,7 +78,7 @@ def schema_of(row_type: type) -> pa.Schema:
         pa.field(
             item.name,
             _COLUMN_TYPES[item.type],
-            nullable=item.type == float | None,
+            nullable=item.type in (float | None, str | None),
             metadata={"unit": _unit(item.name)},
         )
         for item in fields(row_type)
@@ -123,6 +125,8 @@ def to_rows(table: pa.Table, row_type: type[Row]) -> list[Row]:
 def read_table(path: Path, row_type: type) -> pa.Table:
     """Read one Parquet file, every page against its checksum.
 
+    A nullable column that came after the file was written is null in all its rows.
+
     Raises:
         IntegrityFault: It is damaged, of another version, or has other columns.
     """
@@ -135,8 +139,17 @@ def read_table(path: Path, row_type: type) -> pa.Table:
     wanted = schema_of(row_type)
     if table.schema.metadata != wanted.metadata:
         check_version(path, _version(table.schema.metadata))
+    table = _completed(table, wanted)
     if table.schema != wanted:
         raise IntegrityFault(f"{path}: columns are not those of schema {SCHEMA_VERSION}")
+    return table
+
+
+def _completed(table: pa.Table, wanted: pa.Schema) -> pa.Table:
+    """The table with the nullable columns that it lacks."""
+    for place, column in enumerate(wanted):
+        if column.nullable and column.name not in table.schema.names:
+            table = table.add_column(place, column, pa.nulls(len(table), column.type))
     return table
 
 

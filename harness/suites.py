@@ -35,6 +35,7 @@ OVERRIDES = {item.name for item in dataclasses.fields(Job)} - {
     "weights",
     "noise",
     "text",
+    "decoder_weights",
     "device",
 }
 """Job fields that a suite, a cell or a side may set."""

@@ -72,7 +72,7 @@ def make_plan(request: RunRequest) -> tuple[suites.Suite, Plan]:
     name, suite = suites.load_suite(request.suite)
     devices = suites.load_devices()
     key = suites.pick("device", request.device, devices)
-    driven = environments.driven_recipes(request.environments_dir)
+    driven = environments.driven(request.environments_dir)
     planned = plan.plan_suite(name, suite, suites.load_recipes(), key, devices[key], driven)
     cells = tuple(cell for cell in planned.cells if request.only in cell.cell_id)
     if planned.cells and not cells:

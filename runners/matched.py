@@ -30,7 +30,7 @@ from flashdreams.recipes.wan.transformer.wan21 import (
 )
 from torch import Tensor
 
-from runners import exact_timesteps
+from runners import decoders, exact_timesteps
 from runners.cpu import CpuProfiler
 from runners.protocol import drive, wire
 from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
@@ -43,10 +43,10 @@ def configure(config: Config, job: wire.Job) -> Config:
     """The runner's published configuration, bent to what the job fixes for both sides.
 
     Raises:
-        drive.UnsupportedJobError: The job is for another slug, needs a decoder, or the runner is
-            none of Wan 2.1 from text.
+        drive.UnsupportedJobError: The job is for another slug, names another decoder, or the runner
+            is none of Wan 2.1 from text.
     """
-    drive.require(job, {"slug": (config.runner_name,), "decoder": ("none",)})
+    drive.require(job, {"slug": (config.runner_name,), "decoder": ("none", *decoders.CONFIGS)})
     _require_wan21(config)
     drive.apply_threads(job)
     diffusion = config.pipeline.diffusion_model
@@ -59,7 +59,7 @@ def configure(config: Config, job: wire.Job) -> Config:
         device=job.device,
         offset_seed_by_global_rank=False,
         pipeline={
-            "decoder": None,
+            "decoder": decoders.configured(config.pipeline.decoder, job),
             "text_encoder": None,
             "encoder": None,
             "image_encoder": None,
@@ -122,11 +122,12 @@ def run(pipeline: WanInferencePipeline, job_path: Path) -> None:
     _record_stages(recorder, pipeline.diffusion_model.scheduler)
     _inject_noise(transformer, bank, lambda: cache.transformer_cache.autoregressive_index)
     for ar in range(job.ar_steps):
-        pipeline.generate(ar, cache)
+        output = pipeline.generate(ar, cache)
         pipeline.finalize(ar, cache)
         latents_TCHW = transformer.unpatchify_and_maybe_gather_cp(cache.final_state.clean_latent)
-        recorder.end(ar, latents_TCHW, print_line=False)
-    recorder.close(bank.draws, library_facts())
+        frames = None if pipeline.decoder is None else (lambda decoded=output: decoded)
+        recorder.end(ar, latents_TCHW, print_line=False, frames=frames)
+    recorder.close(bank.draws, library_facts() | decoders.facts(pipeline.decoder))
 
 
 @torch.no_grad()
@@ -143,7 +144,9 @@ def _initialize_cache(pipeline: WanInferencePipeline, job: wire.Job) -> WanInfer
             "image_embeddings": text.get("clip"),
         },
     )
-    return WanInferencePipelineCache(transformer_cache=cache.transformer_cache)
+    return WanInferencePipelineCache(
+        transformer_cache=cache.transformer_cache, decoder_cache=cache.decoder_cache
+    )
 
 
 def _encoded(pipeline: WanInferencePipeline, job: wire.Job) -> dict[str, Tensor]:
@@ -213,11 +216,12 @@ def settings_in_force(
         attention="cudnn" if pipeline.device.type == "cuda" else "sdpa",
         compile=transformer.config.compile_network,
         cuda_graph=transformer.config.use_cuda_graph,
-        decoder="none" if pipeline.decoder is None else type(pipeline.decoder).__name__,
+        decoder=decoders.name_in_force(pipeline.decoder),
         device=pipeline.device.type,
         threads=torch.get_num_threads(),
         torch=torch.__version__,
         cudnn=drive.cudnn_version(),
+        decoder_weights_sha256=decoders.weights_in_force(pipeline.decoder),
     )
 
 

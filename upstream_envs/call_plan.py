@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -14,10 +14,25 @@ class UpstreamChangedError(RuntimeError):
     """Upstream used its network otherwise than the plan of its adapter says."""
 
 
+class BlockDecoder(Protocol):
+    """Decodes the blocks of a rollout one after the other."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """How, to keep with the trial."""
+
+    def decode(self, latents_TCHW: Tensor) -> None:
+        """Decode the next block; this is what is timed."""
+
+    def frames(self) -> Tensor:
+        """The frames [T, C, H, W] of the last block, in [-1, 1]."""
+
+
 class CausalCalls:
     """Stands before a network's forward, knows each call by plan and marks the spans.
 
-    One call per denoising step and one cache update per AR step.
+    One call per denoising step and one cache update per AR step. Where there is a decoder, a block is
+    decoded before its cache update, in a stage of its own.
     """
 
     def __init__(
@@ -40,6 +55,7 @@ class CausalCalls:
         self._forward, self._read = forward, read
         self._told: list[Tensor] = []
         self.recorder: Recorder
+        self.decoder: BlockDecoder | None = None
         self.ar, self.step = 0, 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -58,9 +74,14 @@ class CausalCalls:
             self.recorder.denoise()
             return self._forward(*args, **kwargs)
         self.recorder.mark("diffuse")
+        frames = None
+        if self.decoder is not None:
+            self.decoder.decode(latents_TCHW)
+            self.recorder.mark("decode")
+            frames = self.decoder.frames
         output = self._forward(*args, **kwargs)
         self.recorder.mark("finalize")
-        self.recorder.end(self.ar, latents_TCHW, print_line=True)
+        self.recorder.end(self.ar, latents_TCHW, print_line=True, frames=frames)
         return output
 
     def check(self) -> None:

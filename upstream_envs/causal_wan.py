@@ -15,7 +15,7 @@ from torch import Tensor
 from runners.protocol import drive, wire
 from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from runners.protocol.recorder import Recorder
-from upstream_envs import stand_ins, wan_network
+from upstream_envs import causal_decoders, stand_ins, wan_network
 from upstream_envs.call_plan import CausalCalls
 
 SHELLS = ("wan", "wan.modules", "pipeline", "utils", "demo_utils")
@@ -44,7 +44,7 @@ DRIVEN: dict[str, tuple[object, ...]] = {
     "sink_t": (0,),
     "compile": (False,),
     "cuda_graph": (False,),
-    "decoder": ("none",),
+    "decoder": ("none", *causal_decoders.DECODERS),
 }
 """What this adapter does."""
 
@@ -84,7 +84,7 @@ def build_generator(upstream: Any, job: wire.Job) -> Any:
 
 
 def build_pipeline(upstream: Any, generator: Any, job: wire.Job, text: Tensor) -> Any:
-    """Upstream's pipeline; prompt embeddings are given, latents are not decoded."""
+    """Upstream's pipeline; prompt embeddings are given, its decoding of the whole clip left out."""
     options = SimpleNamespace(
         denoising_step_list=list(job.denoising_timesteps),
         warp_denoising_step=True,
@@ -139,6 +139,8 @@ class CausalWanSide:
         self._noise_BTCHW = noise.unsqueeze(0)
         self._calls = CausalCalls(job, self._generator.forward, read_call)
         self._generator.forward = self._calls
+        if job.decoder != "none":
+            self._calls.decoder = causal_decoders.DECODERS[job.decoder](self._upstream, job)
         self._upstream.inference.torch = BankedTorch(self._draw)
         self.facts = stand_ins.source_facts() | {
             "shells": ", ".join(SHELLS),
@@ -184,10 +186,13 @@ class CausalWanSide:
             latent_shape=(pipeline.num_frame_per_block, channels, height, width),
             attention=self._attention(),
             cuda_graph=False,
-            decoder="none",
+            decoder=causal_decoders.name_in_force(self._calls.decoder),
             threads=torch.get_num_threads(),
             torch=torch.__version__,
             cudnn=drive.cudnn_version(),
+            decoder_weights_sha256=wire.sha256_once(Path(job.decoder_weights.path))
+            if job.decoder_weights
+            else "none",
             **wan_network.in_force(self._generator),
         )
 
@@ -196,3 +201,5 @@ class CausalWanSide:
         self._calls.recorder = recorder
         self._pipeline.inference(self._noise_BTCHW, text_prompts=[""])
         self._calls.check()
+        if self._calls.decoder is not None:
+            self.facts |= self._calls.decoder.facts

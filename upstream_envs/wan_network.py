@@ -59,11 +59,21 @@ def load(
     Raises:
         CheckpointMismatchError: A parameter is missing, surplus or of another shape.
     """
-    weights = load_artifact(job.weights, job.device)
+    return fill(model, load_artifact(job.weights, job.device), dtype, job.weights.path, rename)
+
+
+def fill(
+    model: nn.Module,
+    weights: dict[str, Tensor],
+    dtype: torch.dtype,
+    where: str,
+    rename: Callable[[str], str] = lambda name: name,
+) -> nn.Module:
+    """Fill an empty model with exactly these weights, emptying the dict; see :func:`load`."""
     require_match(
         {name: tuple(parameter.shape) for name, parameter in model.state_dict().items()},
         {rename(name): tuple(value.shape) for name, value in weights.items()},
-        job.weights.path,
+        where,
     )
     # One at a time: a second copy of all parameters might not fit beside the first.
     state = {rename(name): weights.pop(name).to(dtype) for name in list(weights)}

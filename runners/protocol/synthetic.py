@@ -93,7 +93,8 @@ def make_decoder(kind: str, width: int, seed: int) -> dict[str, Tensor]:
     """Seeded bfloat16 weights of a decoder by parameter name, made as :func:`make_weights` does.
 
     The output layers place a video between black and white: TAEHV clamps to [0, 1] and gets a bias
-    of one half, the VAE to [-1, 1] and gets half the gain.
+    of one half, the VAE to [-1, 1] and gets half the gain. TAEHV's kernels have no mean, or the
+    positive mean that ReLU leaves would add up to one picture whatever the latents.
     """
     shapes = SHAPES[kind](width)
     made = _in_threads(
@@ -104,6 +105,8 @@ def make_decoder(kind: str, width: int, seed: int) -> dict[str, Tensor]:
             values += 0.5
         elif f"{kind}/{name}" == WAN_VAE_OUTPUT:
             values *= 0.5
+        elif kind == "taehv" and values.ndim > 1:
+            values -= values.float().mean((1, 2, 3), keepdim=True).to(values)
     return made
 
 
