@@ -122,7 +122,7 @@ def _outputs(trial: PlannedTrial) -> tuple[bool, ...]:
 
 
 def _uncompared(cell: PlannedCell, compared: Sequence[ParityRow]) -> Judgement | None:
-    """The first output of a candidate that no row compares: latents, and frames where it decodes."""
+    """The first output of a candidate that was not compared: latents, frames where it decodes."""
     planned = {
         (ar, trial.trial_id, of_frames)
         for trial in cell.trials

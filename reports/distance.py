@@ -1,7 +1,7 @@
 """Parity per AR step: what the gate looked at, worst candidate process shown."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.parity import within
@@ -28,6 +28,12 @@ class DistanceRow:
     reference_std: float | None
     mark: str
     """``within``, ``outside`` or ``not compared``."""
+    psnr_db: float | None
+    """Of the worst frame over candidate processes; None but for frames, as the next three."""
+    floor_psnr_db: float | None
+    ssim: float | None
+    """Of the worst frame over candidate processes."""
+    floor_ssim: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,20 +51,22 @@ class DistanceTable:
     num_processes: int
     """Candidate processes that were compared."""
     rows: tuple[DistanceRow, ...]
+    """Of latents."""
+    frames: tuple[DistanceRow, ...]
+    """Of decoded frames; empty where latents were not decoded."""
 
     @property
     def worst(self) -> DistanceRow | None:
         """The AR step with the largest ratio; one whose ratio is no number outdoes all."""
-        rows = [row for row in self.rows if row.ratio is not None]
+        rows = [row for row in (*self.rows, *self.frames) if row.ratio is not None]
         return max(rows, key=lambda row: _badness(row.ratio or 0.0), default=None)
 
 
 def distance_table(cell: CellEvidence) -> DistanceTable:
     """Parity of a cell by AR step, from stored rows; without rows where nothing was compared."""
-    compared = [row for row in cell.parity if row.comparison == "pair"]
-    floors = {row.ar: row.relative_l2 for row in cell.parity if row.comparison == "floor"}
     limit = cell.pair.limit if cell.pair else None
-    ars = sorted({row.ar for row in compared} | set(floors))
+    latents = [row for row in cell.parity if not row.is_of_frames]
+    frames = [row for row in cell.parity if row.is_of_frames]
     return DistanceTable(
         cell_id=cell.cell_id,
         candidate=display_side(cell.candidate),
@@ -68,16 +76,25 @@ def distance_table(cell: CellEvidence) -> DistanceTable:
         else "",
         limit=limit,
         limit_origin=cell.pair.limit_origin if cell.pair else "",
-        num_processes=len({row.candidate_trial for row in compared}),
-        rows=tuple(
-            _row(ar, [row for row in compared if row.ar == ar], floors.get(ar), limit) for ar in ars
-        ),
+        num_processes=len({row.candidate_trial for row in latents if row.comparison == "pair"}),
+        rows=_rows(latents, limit),
+        frames=_rows(frames, limit),
+    )
+
+
+def _rows(parity: Sequence[ParityRow], limit: float | None) -> tuple[DistanceRow, ...]:
+    compared = [row for row in parity if row.comparison == "pair"]
+    floors = {row.ar: row for row in parity if row.comparison == "floor"}
+    ars = sorted({row.ar for row in compared} | set(floors))
+    return tuple(
+        _row(ar, [row for row in compared if row.ar == ar], floors.get(ar), limit) for ar in ars
     )
 
 
 def _row(
-    ar: int, compared: Sequence[ParityRow], floor: float | None, limit: float | None
+    ar: int, compared: Sequence[ParityRow], of_floor: ParityRow | None, limit: float | None
 ) -> DistanceRow:
+    floor = of_floor.relative_l2 if of_floor else None
     worst = max(compared, key=lambda row: _badness(row.relative_l2), default=None)
     error = worst.relative_l2 if worst else None
     return DistanceRow(
@@ -90,7 +107,16 @@ def _row(
         candidate_std=worst.candidate_std if worst else None,
         reference_std=worst.reference_std if worst else None,
         mark=_mark(error, floor, limit),
+        psnr_db=_least(row.psnr_db for row in compared),
+        floor_psnr_db=of_floor.psnr_db if of_floor else None,
+        ssim=_least(row.ssim for row in compared),
+        floor_ssim=of_floor.ssim if of_floor else None,
     )
+
+
+def _least(values: Iterable[float | None]) -> float | None:
+    """The smallest of those that there are; NaN is smallest."""
+    return min((value for value in values if value is not None), key=_goodness, default=None)
 
 
 def _mark(error: float | None, floor: float | None, limit: float | None) -> str:

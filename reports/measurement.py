@@ -93,13 +93,14 @@ def clock_fault(cell: CellEvidence) -> str:
 
 def controls_of(cell: CellEvidence) -> tuple[ControlRow, ...]:
     """Every control that was compared, by its AR step nearest to the reference."""
-    floors = {row.ar: row.relative_l2 for row in cell.parity if row.comparison == "floor"}
+    latents = [row for row in cell.parity if not row.is_of_frames]
+    floors = {row.ar: row.relative_l2 for row in latents if row.comparison == "floor"}
     names = {trial.trial_id: trial.side for trial in cell.trials}
     rows = []
     for trial_id in dict.fromkeys(
-        row.candidate_trial for row in cell.parity if row.comparison == "control"
+        row.candidate_trial for row in latents if row.comparison == "control"
     ):
-        own = [row for row in cell.parity if row.candidate_trial == trial_id]
+        own = [row for row in latents if row.candidate_trial == trial_id]
         nearest = min(own, key=lambda row: row.relative_l2)
         floor = floors.get(nearest.ar)
         rows.append(

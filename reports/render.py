@@ -72,6 +72,7 @@ def _environment(finalize: Callable[[Any], Any]) -> Environment:
         "duration": format_duration,
         "cosine": _cosine,
         "figure": _figure,
+        "decibel": _decibel,
         "side": display_side,
         "device": display_device,
         "short": lambda digest: digest[:SHORT_DIGEST],
@@ -107,6 +108,13 @@ def _cosine(value: float | None) -> str:
     if value is None or math.isnan(value) or abs(1 - value) > 0.01:
         return _figure(value)
     return f"1 − {1 - value:.1e}" if value < 1 else "1"
+
+
+def _decibel(value: float | None) -> str:
+    """A signal-to-noise ratio; equal frames have no noise."""
+    if value is None:
+        return NOTHING
+    return "equal" if value == math.inf else "NaN" if math.isnan(value) else f"{value:.1f}"
 
 
 def _share(value: float | None) -> str:

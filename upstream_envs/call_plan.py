@@ -31,8 +31,8 @@ class BlockDecoder(Protocol):
 class CausalCalls:
     """Stands before a network's forward, knows each call by plan and marks the spans.
 
-    One call per denoising step and one cache update per AR step. Where there is a decoder, a block is
-    decoded before its cache update, in a stage of its own.
+    One call per denoising step and one cache update per AR step. Where there is a decoder, a block
+    is decoded before its cache update, in a stage of its own.
     """
 
     def __init__(

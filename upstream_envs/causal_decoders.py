@@ -1,7 +1,7 @@
 """Decodes latents block by block with the decoder classes of the causal repositories, unpatched.
 
-Their ``inference.py`` decodes a whole clip at its end and has no time per block; ``demo.py`` decodes
-each block when it is there, which is what is timed here.
+Their ``inference.py`` decodes a whole clip at its end and has no time per block; ``demo.py``
+decodes each block when it is there, which is what is timed here.
 """
 
 import importlib
@@ -18,7 +18,7 @@ Z_DIM = 16
 """Latent channels."""
 FRAMES_PER_LATENT = 4
 DEMO_CONTEXT = 3
-"""Latent frames that ``demo.py`` decodes again before each block for TAEHV, which keeps no state."""
+"""Latent frames that ``demo.py`` decodes again before each block with TAEHV."""
 WHOLE_CONTEXT = 8
 """Latent frames after which what came before no longer reaches a block.
 

@@ -100,14 +100,17 @@ def make_decoder(kind: str, width: int, seed: int) -> dict[str, Tensor]:
     made = _in_threads(
         {name: _parameter(f"{kind}/{name}", shape, seed) for name, shape in shapes.items()}
     )
-    for name, values in made.items():
-        if f"{kind}/{name}" == TAEHV_OUTPUT_BIAS:
-            values += 0.5
-        elif f"{kind}/{name}" == WAN_VAE_OUTPUT:
-            values *= 0.5
-        elif kind == "taehv" and values.ndim > 1:
-            values -= values.float().mean((1, 2, 3), keepdim=True).to(values)
-    return made
+    return {name: _between_black_and_white(f"{kind}/{name}", made[name]) for name in made}
+
+
+def _between_black_and_white(name: str, values: Tensor) -> Tensor:
+    if name == TAEHV_OUTPUT_BIAS:
+        return values + 0.5
+    if name == WAN_VAE_OUTPUT:
+        return values * 0.5
+    if name.startswith("taehv/") and values.ndim > 1:
+        return values - values.float().mean((1, 2, 3), keepdim=True).to(values)
+    return values
 
 
 def _parameter(name: str, shape: tuple[int, ...], seed: int) -> Callable[[], Tensor]:

@@ -22,7 +22,7 @@ JOB_FILE, SETTINGS_FILE, EVENTS_FILE = "job.json", "settings.json", "events.json
 """Names inside a job folder; the side writes the last two, the harness the first."""
 
 LATENTS, FRAMES = "latents", "frames"
-"""Names of what a side captures: clean latents, and decoded frames in [-1, 1], each [T, C, H, W]."""
+"""What a side captures: clean latents, and decoded frames in [-1, 1]; both [T, C, H, W]."""
 
 WAN_VAE_WIDTH = {"full": 96, "tiny": 16}
 """Channels of the Wan VAE's narrowest stage by size; TAEHV's are fixed in its code."""
@@ -359,11 +359,11 @@ def _refuse_constant(name: str) -> float:
 
 def _convert(wanted: Any, value: Any, where: str) -> Any:
     """Check ``value`` against a type made of dataclasses, tuples, dicts and scalars."""
+    if typing.get_origin(wanted) is types.UnionType:  # a type, or None
+        wanted = type(None) if value is None else typing.get_args(wanted)[0]
     if dataclasses.is_dataclass(wanted):
         return _convert_record(typing.cast("type", wanted), value, where)
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin is types.UnionType:  # a type, or None
-        return _convert(type(None) if value is None else arguments[0], value, where)
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
