@@ -19,20 +19,20 @@ LABELS = {
 LATENTS = np.random.default_rng(0).standard_normal((3, 16, 8, 8)).astype(np.float32)
 
 
-def capture(folder, array, ar=0, name="latents", **changes):
+def capture(folder, array, ar=0, name="latents", said="latents", **changes):
     """Write an array as a side does; returns what its event would say."""
     folder.mkdir(exist_ok=True)
-    path = folder / f"latents_ar{ar:03d}.safetensors"
+    path = folder / f"{said}_ar{ar:03d}.safetensors"
     save_file({name: array}, path)
-    said = {
-        "name": "latents",
+    told = {
+        "name": said,
         "ar": ar,
         "path": path.name,
         "sha256": sha256_file(path),
         "shape": tuple(array.shape),
         "std": 1.0,
     }
-    return Capture(**said | changes)
+    return Capture(**told | changes)
 
 
 def compare(tmp_path, left, right):
@@ -147,13 +147,16 @@ def test_altered_file_is_refused(tmp_path, spoil, said):
     ("changes", "said"),
     [
         pytest.param({"shape": (3, 16, 8, 9)}, "shape", id="shape"),
-        pytest.param({"name": "frames"}, "holds no latents", id="name"),
+        pytest.param({"path": "frames_ar000.safetensors"}, "holds no latents", id="name"),
         pytest.param({"sha256": "0" * 64}, "not what the trial wrote", id="digest"),
     ],
 )
 def test_event_that_says_otherwise_is_refused(tmp_path, changes, said):
     """What the event says of a file must be true."""
     left = capture(tmp_path / "left", LATENTS)
+    other = capture(tmp_path / "right", LATENTS, name="frames", said="frames")
+    if "path" in changes:
+        changes = changes | {"sha256": other.sha256}
     right = capture(tmp_path / "right", LATENTS, **changes)
 
     with pytest.raises(IntegrityFault, match=f"AR 0.*{said}"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from harness import suites
 from harness.errors import UsageFault
 from harness.plan import change_job, phase_at, phase_of, plan_suite, sigma_table
-from harness.records import Phase, Role
+from harness.records import Driven, Phase, Role
 from harness.suites import Suite, SuiteCell
 from runners.protocol.wire import Job
 from tests.fakes import samples
@@ -45,9 +45,11 @@ def jobs(cell=CELL, **changes):
 @pytest.mark.parametrize(
     ("driven", "reason"),
     [
-        pytest.param({"flashdreams": [TAEHV]}, "no environment fastvideo yet", id="none"),
         pytest.param(
-            {"flashdreams": [TAEHV], "fastvideo": [WAN]},
+            {"flashdreams": Driven(recipes=(TAEHV,))}, "no environment fastvideo yet", id="none"
+        ),
+        pytest.param(
+            {"flashdreams": Driven(recipes=(TAEHV,)), "fastvideo": Driven(recipes=(WAN,))},
             "environment fastvideo does not drive this recipe yet",
             id="other-recipes",
         ),

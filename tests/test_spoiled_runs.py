@@ -141,7 +141,7 @@ def test_the_first_ar_step_that_differs_is_named(tmp_path, environments_dir):
     assert "outputs differ from AR 2 on" in finished.text
 
 
-END_STEP = "self.recorder.end(self.ar, latents_TCHW, print_line=True)"
+END_STEP = "self.recorder.end(self.ar, latents_TCHW, print_line=True, frames=frames)"
 
 
 @pytest.mark.parametrize(
