@@ -9,7 +9,12 @@ from runners.protocol.wire import Artifact, Job, Settings
 from tests.fakes import samples
 
 SHARED = sorted({f.name for f in fields(Settings)} & {f.name for f in fields(Job)})
-DIGESTS = {"weights_sha256": "weights", "noise_sha256": "noise", "text_sha256": "text"}
+DIGESTS = {
+    "weights_sha256": "weights",
+    "noise_sha256": "noise",
+    "text_sha256": "text",
+    "decoder_weights_sha256": "decoder_weights",
+}
 
 
 def altered(value):

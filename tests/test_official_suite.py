@@ -8,7 +8,7 @@ import json
 import pytest
 
 from harness import environments
-from harness.records import PairRow, ParityRow, TrialRow
+from harness.records import PairRow, ParityRow, StepRow, TrialRow
 from harness.store import open_run
 from harness.suites import load_suite
 from tests.conftest import require_source
@@ -57,6 +57,58 @@ def test_errors_are_of_the_size_of_the_precision(official_run):
     for row in errors:
         low, high = (1e-8, 1e-5) if dtypes[row.cell_id] == "float32" else (1e-4, 4e-2)
         assert low < row.relative_l2 < high, (row.cell_id, row.ar)
+
+
+def test_decoded_frames_are_compared(official_run):
+    """Both decoders: a stage of both sides, frames that follow the latents, alike to the eye."""
+    run = open_run(official_run.folder)
+    decoders = {
+        trial.trial_id: json.loads(trial.settings)["decoder"]
+        for trial in run.read_rows(TrialRow)
+        if trial.role in ("candidate", "reference")
+    }
+    frames = [row for row in run.read_rows(ParityRow) if row.is_of_frames]
+    pairs = [row for row in frames if row.comparison == "pair"]
+
+    assert {decoders[row.candidate_trial] for row in pairs} == {"wan_vae", "taehv"}
+    assert all(row.psnr_db > 40 and row.ssim > 0.99 for row in pairs)
+    # Neither black nor white, and of the spread that the weights are made for.
+    assert all(0.1 < row.reference_std < 0.5 for row in frames)
+    for step in run.read_rows(StepRow):
+        if decoders.get(step.trial_id, "none") != "none":
+            assert step.stages_ms["decode"] > 1.0, step.trial_id
+
+
+DECODED = """
+[[cells]]
+recipe = "self-forcing-wan2.1-t2v-1.3b-taehv"
+baseline = "official"
+settings = {{ ar_steps = 2, decoder = "DECODER", dtype = "float32" }}
+floor = ["official", "official{{dtype=float64}}"]
+limit = 2.0
+limit_origin = "as in the official suite"
+"""
+
+
+@pytest.mark.parametrize(
+    ("decoder", "layer"), [("wan_vae", "decoder.conv1"), ("taehv", "decoder[8]")]
+)
+def test_spoiled_decoder_is_found_in_the_frames(tmp_path, environments_dir, decoder, layer):
+    """One weight of a decoder, which no setting shows, leaves the latents alone."""
+    require_source("self_forcing")
+    old = "    return wan_network.fill(model, weights, dtype, job.decoder_weights.path)\n"
+    new = old.replace("return", "filled =")
+    new += f"    filled.{layer}.weight.data.flatten()[7] += 0.5\n    return filled\n"
+    spoil(environments_dir, "causal_decoders.py", old, new)
+
+    finished = run_cell(tmp_path, DECODED.replace("DECODER", decoder), envs=environments_dir)
+    rows = open_run(finished.folder).read_rows(ParityRow)
+    pairs = [row for row in rows if row.comparison == "pair"]
+
+    assert finished.code == 3, finished.text
+    assert "decoded frames differ from AR 0 on" in finished.text
+    assert {row.relative_l2 < 1e-5 for row in pairs if not row.is_of_frames} == {True}
+    assert {row.relative_l2 > 1e-4 for row in pairs if row.is_of_frames} == {True}
 
 
 def test_run_records_the_source(official_run):

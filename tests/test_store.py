@@ -60,7 +60,8 @@ COLUMNS = {
         "settings_differences",
     },
     "parity": {"cell_id", "comparison", "candidate_trial", "reference_trial", "ar"}
-    | {"relative_l2", "max_abs", "cosine", "reference_std", "candidate_std"},
+    | {"relative_l2", "max_abs", "cosine", "reference_std", "candidate_std"}
+    | {"capture", "psnr_db", "ssim"},
 }
 each_type = pytest.mark.parametrize("row_type", list(ROWS), ids=NAMES.get)
 text = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -70,6 +71,7 @@ VALUES = {
     int: st.integers(-(2**63), 2**63 - 1),
     float: number,
     float | None: st.none() | number,
+    str | None: st.none() | text,
     dict[str, float]: st.dictionaries(text, number, max_size=5),
     tuple[float, ...]: st.lists(number, max_size=5).map(tuple),
 }

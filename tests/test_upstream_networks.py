@@ -63,6 +63,18 @@ def test_full_size_network_has_the_synthetic_parameters(side, slug, keys):
     }
 
 
+def test_full_size_decoders_have_the_synthetic_parameters():
+    """So do the decoders; and what TAEHV's frames are compared with is the whole clip's."""
+    said = json.loads(run_in("self_forcing", CHECKS / "check_decoders.py").splitlines()[-1])
+    context = said.pop("taehv_context")
+
+    assert said == {
+        "wan_vae": {"keys": 108, "differ": []},
+        "taehv": {"keys": 64, "differ": []},
+    }
+    assert context["8"] < 1e-6 < 1e-3 < context["3"]
+
+
 def test_damaged_checkpoints_are_refused_by_name():
     """A missing, surplus or mis-shaped parameter stops the trial before anything runs."""
     assert run_in("self_forcing", CHECKS / "check_loading.py").split() == [
