@@ -158,7 +158,8 @@ def _ask(
     if job.telemetry:
         (work / telemetry.TELEMETRY_FILE).touch()
         own.append(work / telemetry.TELEMETRY_FILE)
-    inputs = [Path(one.path) for one in (job.weights, job.noise, job.text)]
+    shared = (job.weights, job.noise, job.text, job.decoder_weights)
+    inputs = [Path(one.path) for one in shared if one]
     source = [environment.source] if environment.source else []
     return Launch(
         command=environment.command(job.slug, work / wire.JOB_FILE, job.gpus),
