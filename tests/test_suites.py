@@ -214,6 +214,7 @@ def test_overrides_are_the_job_but_for_identity():
         "weights",
         "noise",
         "text",
+        "decoder_weights",
         "device",
     }
 
