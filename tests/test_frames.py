@@ -12,7 +12,7 @@ from harness.comparing import differ
 from harness.errors import ExitCode, IntegrityFault
 from harness.gates import judge
 from harness.kernels import wrong_attention
-from harness.records import Driven, ParityRow, Verdict
+from harness.records import Driven, ParityRow, Role, Verdict
 from harness.suites import Suite, SuiteCell, load_devices, load_recipes
 from runners.protocol import wire
 from tests import test_report
@@ -148,6 +148,34 @@ def test_missing_frames_are_incomplete(is_kept):
     assert judgement.verdict == Verdict.INCOMPLETE
 
 
+@pytest.mark.parametrize(
+    ("latents", "frames", "verdict"),
+    [
+        pytest.param(1.0, 1.0, Verdict.PASS, id="both"),
+        pytest.param(1.0, 0.02, Verdict.INCOMPLETE, id="latents-only"),
+        pytest.param(0.02, 1.0, Verdict.INCOMPLETE, id="frames-only"),
+        pytest.param(1.0, None, Verdict.INCOMPLETE, id="no-frames"),
+    ],
+)
+def test_control_must_show_in_latents_and_frames(latents, frames, verdict):
+    """A gate that frames of another model pass proves nothing about frames."""
+    cell, control = decoding_cell(), samples.trial(Role.CONTROL, decoder="taehv", ar_steps=1)
+    cell = replace(cell, trials=(*cell.trials, control))
+    seen = [
+        samples.parity_row(
+            comparison="control",
+            candidate_trial=control.trial_id,
+            capture=name,
+            relative_l2=error,
+        )
+        for name, error in (("latents", latents), ("frames", frames))
+        if error is not None
+    ]
+    trials = [samples.trial_row(trial) for trial in cell.trials]
+
+    assert judge(cell, trials, (), [*rows(), *seen]).verdict == verdict
+
+
 def test_older_table_is_read_with_nulls(tmp_path):
     """Nullable columns that came later are null; without one that is not, a file is refused."""
     path, row = tmp_path / "parity.parquet", samples.parity_row()
@@ -188,9 +216,10 @@ def test_only_a_decoders_own_attention_is_excused(decoder, others_ms, is_wrong):
     assert bool(wrong_attention("cudnn", [step], decoder)) == is_wrong
 
 
-def test_no_attention_but_the_decoders_is_wrong():
+@pytest.mark.parametrize("kernel", ["fmha_cutlassF_bf16", "gemm"])
+def test_no_attention_but_the_decoders_is_wrong(kernel):
     """The network's own must have run."""
-    step = samples.step_row(kernels=json.dumps({"fmha_cutlassF_bf16": 1.0}))
+    step = samples.step_row(kernels=json.dumps({kernel: 1.0}))
 
     assert wrong_attention("cudnn", [step], "wan_vae")
 

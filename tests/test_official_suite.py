@@ -56,7 +56,8 @@ def test_errors_are_of_the_size_of_the_precision(official_run):
     assert {dtypes[row.cell_id] for row in errors} >= {"float32", "bfloat16"}
     for row in errors:
         low, high = (1e-8, 1e-5) if dtypes[row.cell_id] == "float32" else (1e-4, 4e-2)
-        assert low < row.relative_l2 < high, (row.cell_id, row.ar)
+        # A decoder adds its own rounding to that of the latents.
+        assert low < row.relative_l2 < high * (1 + row.is_of_frames), (row.cell_id, row.ar)
 
 
 def test_decoded_frames_are_compared(official_run):
