@@ -3,14 +3,21 @@
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
+
+from docker.errors import APIError, NotFound
 
 from harness.engine import answers, connect, engine_faults
 from harness.environments import cache_dir
 from harness.owners import OWNER, OWNER_FILE, OWNER_VARIABLE, TRIAL, is_orphan
 from harness.store import WORK, open_run
+
+_REMOVE_S = 20.0
+"""How long a removal that is under way may take."""
 
 
 def collect(runs: tuple[Path, ...]) -> Iterator[str]:
@@ -33,8 +40,25 @@ def _containers() -> Iterator[str]:
     for one in found:
         if is_orphan(one["Labels"][OWNER]):
             with engine_faults(f"container {one['Id'][:12]} cannot be removed"):
-                connect().api.remove_container(one["Id"], force=True, v=True)
+                _remove_container(one["Id"])
             yield f"container {one['Id'][:12]}, trial {one['Labels'].get(TRIAL) or 'none'}"
+
+
+def _remove_container(container: str) -> None:
+    """Remove a container, or wait until a removal that its dead harness had asked for is done."""
+    until = time.monotonic() + _REMOVE_S
+    while True:
+        try:
+            connect().api.remove_container(container, force=True, v=True)
+        except NotFound:
+            return
+        except APIError as error:
+            is_under_way = error.status_code == HTTPStatus.CONFLICT
+            if not is_under_way or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _processes() -> Iterator[str]:
