@@ -133,6 +133,8 @@ def overhead_and_report(folder: Path) -> tuple[float, float]:
 def main() -> None:
     """Measure everything and write the page."""
     here = read_machine()
+    before = os.getloadavg()[0]
+    others = PAGE.read_text().partition("\n## ")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         overhead, report = overhead_and_report(folder)
@@ -158,8 +160,12 @@ def main() -> None:
     PAGE.write_text(
         "# How long fdbench itself takes\n\n"
         f"Written by `make bench` on {here.cpu}, {here.cores} cores, {here.memory_gib} GiB, Python "
-        f"{here.python}. One core does the work; medians of a few repetitions.\n\n"
-        "| what | measured | target |\n|---|---:|---:|\n" + "\n".join(lines) + "\n"
+        f"{here.python}, with a load of {before:.1f} from other work when it began. One core does "
+        "the work; medians of a few repetitions.\n\n"
+        "| what | measured | target |\n|---|---:|---:|\n"
+        + "\n".join(lines)
+        + "\n"
+        + "".join(others[1:])
     )
     sys.stdout.write(PAGE.read_text())
 
