@@ -177,7 +177,7 @@ def read_import(folder: Path, record: ImportRecord) -> Imported:
     with log.open("rb") as opened:
         parsed = read_log(opened, str(log), record.format)
     digests = digests_of(folder, record)
-    return Imported(record=record, table=_to_table(parsed, record), digests=digests)
+    return Imported(record=record, table=table_of(parsed, record), digests=digests)
 
 
 def fault_of_table(run_store: Store, imported: Imported) -> str:
@@ -299,7 +299,7 @@ def _add(run_store: Store, candidate: Candidate) -> None:
     wire.write_json(work / RECORD_FILE, record)
     place, table = (
         run_store.folder / IMPORTS / record.import_id,
-        _to_table(candidate.parsed, record),
+        table_of(candidate.parsed, record),
     )
     digests = digests_of(work, record)
     run_store.add_import(work, place, table, row_type_of(record), digests)
@@ -316,7 +316,7 @@ def _finish(run_store: Store, record: ImportRecord) -> None:
         run_store.add_import(folder, folder, table, row_type_of(record), digests)
 
 
-def _to_table(parsed: ParsedLog, record: ImportRecord) -> pa.Table:
+def table_of(parsed: ParsedLog, record: ImportRecord) -> pa.Table:
     """Rows of an import, with what they are of in every one."""
     if parsed.table is None:
         labels = {name: getattr(record, name) for name in ("import_id", "basis", "format")}

@@ -1,6 +1,7 @@
 """Expands a suite on a device into ordered trials; pure."""
 
 import dataclasses
+import functools
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -113,9 +114,16 @@ def sigma_table(recipe_job: Job) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
     Source: flashdreams 0.1.0, ``infra/diffusion/scheduler/fm.py`` and ``fm_unipc.py``.
     """
-    steps, shift = recipe_job.denoising_steps, recipe_job.shift
-    if recipe_job.solver == "self_forcing":
-        sigmas = [_shifted(t / 1000, shift) for t in recipe_job.denoising_timesteps]
+    job = recipe_job
+    return _sigmas(job.solver, job.denoising_timesteps, job.denoising_steps, job.shift)
+
+
+@functools.cache
+def _sigmas(
+    solver: str, denoising_timesteps: tuple[int, ...], steps: int, shift: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if solver == "self_forcing":
+        sigmas = [_shifted(t / 1000, shift) for t in denoising_timesteps]
         return tuple(sigmas), tuple(1000 * sigma for sigma in sigmas)
     sigmas = [_shifted(0.999 * (1 - i / steps), shift) for i in range(steps)]
     return tuple(sigmas), tuple(float(int(1000 * sigma)) for sigma in sigmas)
@@ -233,14 +241,16 @@ def change_job(job: Job, changes: dict[str, Any]) -> Job:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
     if values.get("denoising_timesteps"):
         values = {"denoising_steps": len(values["denoising_timesteps"])} | values
-    job = dataclasses.replace(job, **values)
-    sigmas, timesteps = sigma_table(job)
+    whole = vars(job) | values
+    sigmas, timesteps = _sigmas(
+        whole["solver"], whole["denoising_timesteps"], whole["denoising_steps"], whole["shift"]
+    )
     derived: dict[str, Any] = {
         "sigmas": sigmas,
         "timesteps": timesteps,
-        "capture_steps": tuple(range(job.ar_steps)),
+        "capture_steps": tuple(range(whole["ar_steps"])),
     }
-    return dataclasses.replace(job, **{k: v for k, v in derived.items() if k not in values})
+    return Job(**(whole | derived | values))
 
 
 def _plan_cell(
@@ -257,19 +267,20 @@ def _plan_cell(
     launches += [(Role.FLOOR, side, 0) for side in floor if side not in (candidate, reference)]
     launches += [(Role.CONTROL, side, 0) for side in sides.controls]
     jobs = {
-        str(side): change_job(job, cell.settings | dict(side.overrides))
-        for side in (candidate, reference, *floor, *sides.controls)
+        name: change_job(job, cell.settings | dict(side.overrides))
+        for name, side in {str(side): side for _, side, _ in launches}.items()
     }
     trials = tuple(
         PlannedTrial(
-            trial_id=f"{cell_id.replace('/', '.')}.{role}.{_slug(side)}.{process}",
+            trial_id=f"{cell_id.replace('/', '.')}.{role}.{_slug(name)}.{process}",
             cell_id=cell_id,
             role=role,
             side=side,
             process=process,
-            job=_profiled(jobs[str(side)], role) if process == profiled else jobs[str(side)],
+            job=_profiled(jobs[name], role) if process == profiled else jobs[name],
         )
         for role, side, process in launches
+        for name in [str(side)]
     )
     return PlannedCell(
         cell_id=cell_id,
@@ -310,5 +321,6 @@ def _interleave(
     return launches
 
 
-def _slug(side: Side) -> str:
-    return "".join(char if char.isalnum() else "-" for char in str(side)).strip("-")
+@functools.cache
+def _slug(side: str) -> str:
+    return "".join(char if char.isalnum() else "-" for char in side).strip("-")

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import gates, plan, suites
-from harness.logs import PARSERS
+from harness import gates, imports, plan, suites
+from harness.logs.detection import read_log
 from harness.machine import read_machine
-from harness.records import StepRow, TrialRow
+from harness.records import ImportedStep, Origin, StepRow, TrialRow
 from harness.store import Store, open_run
 from reports.render import render_run
 from tests.fakes import samples, workplace
@@ -28,6 +28,7 @@ STEP = (
     "total(w/o finalize) 327.775 ms total 409.329 ms | GPU mem alloc 8.449 GiB reserved 8.832 GiB "
     "peak 8.684 GiB\n"
 )
+ORIGIN = Origin(recipe="self-forcing-wan2.1-t2v-1.3b-taehv", device="h200", side="flashdreams")
 NOISE = (
     "2026-11-23 06:46:43.000 | INFO     | some.module:run:12 - loading shard 3 of 17 took a while\n"
 )
@@ -66,15 +67,14 @@ def parse_speed(folder: Path, one_in: int) -> float:
     write_log(log, 20, one_in)
     run = Store(folder / f"run_{one_in}")
     run.folder.mkdir()
+    (candidate,) = imports.read_candidates([log], ORIGIN, "flashdreams")
 
     def to_parquet() -> None:
         with log.open("rb") as file:
-            steps = PARSERS["flashdreams"](file, log.name)
-        blank = samples.step_row()
-        rows = [StepRow(**(vars(blank) | vars(step))) for step in steps]
-        run.write_rows(rows, StepRow, part="bench")
+            parsed = read_log(file, log.name, "flashdreams")
+        run.write_part(imports.table_of(parsed, candidate.record), ImportedStep, "bench")
 
-    return log.stat().st_size / 1e6 / seconds_of(to_parquet, times=3)
+    return log.stat().st_size / 1e6 / seconds_of(to_parquet)
 
 
 def parse_memory(folder: Path, megabytes: int) -> float:
@@ -133,6 +133,8 @@ def overhead_and_report(folder: Path) -> tuple[float, float]:
 def main() -> None:
     """Measure everything and write the page."""
     here = read_machine()
+    before = os.getloadavg()[0]
+    others = PAGE.read_text().partition("\n## ")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         overhead, report = overhead_and_report(folder)
@@ -158,8 +160,12 @@ def main() -> None:
     PAGE.write_text(
         "# How long fdbench itself takes\n\n"
         f"Written by `make bench` on {here.cpu}, {here.cores} cores, {here.memory_gib} GiB, Python "
-        f"{here.python}. One core does the work; medians of a few repetitions.\n\n"
-        "| what | measured | target |\n|---|---:|---:|\n" + "\n".join(lines) + "\n"
+        f"{here.python}, with a load of {before:.1f} from other work when it began. One core does "
+        "the work; medians of a few repetitions.\n\n"
+        "| what | measured | target |\n|---|---:|---:|\n"
+        + "\n".join(lines)
+        + "\n"
+        + "".join(others[1:])
     )
     sys.stdout.write(PAGE.read_text())
 

@@ -8,6 +8,7 @@ import pytest
 from harness import environments, records, schema, sources, suites, workflow
 from harness.environments import PROJECT_DIR
 from harness.evidence import TrialRecord
+from harness.imports import ImportRecord
 from runners.protocol import wire
 
 TEXT = (PROJECT_DIR / "docs" / "FORMAT.md").read_text()
@@ -30,6 +31,7 @@ RECORDS = [
     environments.Environment,
     sources.Source,
     TrialRecord,
+    ImportRecord,
 ]
 
 

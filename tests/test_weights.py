@@ -160,3 +160,49 @@ def test_unknown_recipe_is_refused(weights):
 
     assert done.code == 2
     assert RECIPE in done.text
+
+
+def test_token_opens_a_gated_repository(weights, hub):
+    """The token of huggingface_hub is used as it is; without one the repository stays shut."""
+    hub.token = "hf_" + "a" * 34
+
+    assert weights("pin", RECIPE, HF_TOKEN="").code == 5
+    assert weights("pin", RECIPE, HF_TOKEN=hub.token).code == 0
+
+
+def test_branch_that_moves_on_changes_no_pin(weights, hub, tmp_path):
+    """A pin is a commit: the same recipe pinned later is the same."""
+    assert weights("pin", RECIPE).code == 0
+    before = (tmp_path / "weights.lock.json").read_bytes()
+    hub.commit = "f" * 40
+
+    assert weights("pin", RECIPE).code == 0
+    assert (tmp_path / "weights.lock.json").read_bytes() == before
+
+
+def test_deleted_file_comes_back_only_as_it_was_pinned(weights, hub, tmp_path):
+    """Pinning again downloads the pinned commit; other bytes of that commit are refused."""
+    for body, code in ((BODY, 0), (BODY, 0), (BODY.replace(b"model", b"mOdel"), 7)):
+        for path in (tmp_path / "hub").glob(f"models--*/snapshots/*/{FILE}"):
+            path.resolve().unlink()
+            path.unlink()
+        hub.files[FILE] = body
+        assert weights("pin", RECIPE).code == code
+
+
+def test_file_that_is_not_what_the_hub_lists_is_not_pinned(weights, hub, tmp_path):
+    """The digest that the hub lists is checked against what came."""
+    hub.digests[FILE] = "0" * 64
+    done = weights("pin", RECIPE)
+
+    assert done.code == 7, done.text
+    assert not (tmp_path / "weights.lock.json").exists()
+
+
+def test_failure_spares_the_pins_before_it(weights, tmp_path):
+    """Of two recipes the second has no repository: the first is pinned all the same."""
+    done = weights("pin", RECIPE, "causal-forcing-wan2.1-t2v-1.3b-framewise")
+
+    assert done.code in (2, 5), done.text
+    pins = json.loads((tmp_path / "weights.lock.json").read_text())["checkpoints"]
+    assert list(pins) == [CHECKPOINT]

@@ -14,6 +14,9 @@ class Hub:
     def __init__(self, repository, files):
         self.repository, self.files = repository, dict(files)
         self.status, self.error_code = 200, ""
+        self.commit, self.token = COMMIT, ""
+        self.digests = {}
+        """What the hub says a file's digest is, where that is not what it sends."""
         self.requests = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.address = f"http://127.0.0.1:{self._server.server_port}"
@@ -24,8 +27,10 @@ class Hub:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(self, path):
+    def answer(self, path, authorization=""):
         """Status, headers and body of a request."""
+        if self.token and self.token not in authorization:
+            return 401, {"X-Error-Code": "GatedRepo"}, b""
         if self.status != 200:
             return self.status, {"X-Error-Code": self.error_code}, b""
         if path.startswith(f"/api/models/{self.repository}"):
@@ -44,14 +49,16 @@ class Hub:
                 "rfilename": name,
                 "size": len(body),
                 "lfs": {
-                    "sha256": hashlib.sha256(body).hexdigest(),
+                    "sha256": self.digests.get(name, hashlib.sha256(body).hexdigest()),
                     "size": len(body),
                     "pointerSize": 1,
                 },
             }
             for name, body in self.files.items()
         ]
-        return json.dumps({"id": self.repository, "sha": COMMIT, "siblings": siblings}).encode()
+        return json.dumps(
+            {"id": self.repository, "sha": self.commit, "siblings": siblings}
+        ).encode()
 
     def _handler(self):
         hub = self
@@ -69,7 +76,7 @@ class Hub:
             def _send(self, *, with_body):
                 path = self.path.partition("?")[0]
                 hub.requests.append((self.command, path))
-                status, headers, body = hub.answer(path)
+                status, headers, body = hub.answer(path, self.headers.get("Authorization", ""))
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": str(len(body))}.items():
                     self.send_header(name, value)
