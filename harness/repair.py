@@ -47,7 +47,7 @@ def repair(run_store: Store) -> Repaired:
         UsageFault: A process is writing to the run.
     """
     with _alone(run_store), run_store.writing():
-        return _mend(run_store)
+        return _mend(run_store, inspect(run_store))
 
 
 def settle(run_store: Store) -> None:
@@ -58,8 +58,9 @@ def settle(run_store: Store) -> None:
     """
     with run_store.writing():
         kept = (Kind.LOST, Kind.FOREIGN)
-        bad = [finding for finding in inspect(run_store).findings if finding.kind in kept]
-        left = bad or list(_mend(run_store).left)
+        found = inspect(run_store)
+        bad = [finding for finding in found.findings if finding.kind in kept]
+        left = bad or list(_mend(run_store, found).left)
         if left:
             raise IntegrityFault(
                 f"{run_store.folder}: {left[0].path} {left[0].problem}; nothing was run\n"
@@ -108,8 +109,7 @@ def _alone(run_store: Store) -> Iterator[None]:
         yield
 
 
-def _mend(run_store: Store) -> Repaired:
-    before = inspect(run_store)
+def _mend(run_store: Store, before: Inspection) -> Repaired:
     if not before.findings or not before.is_plan_known:
         return Repaired(mended=(), left=tuple(before.findings))
     run_store.remove(

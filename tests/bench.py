@@ -11,9 +11,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from harness import gates, imports, plan, suites
+from harness.errors import Interrupted
 from harness.logs.detection import read_log
 from harness.machine import read_machine
 from harness.records import ImportedStep, Origin, StepRow, TrialRow
@@ -130,6 +132,37 @@ def overhead_and_report(folder: Path) -> tuple[float, float]:
     return overhead, seconds_of(lambda: render_run(run.folder), times=3)
 
 
+class _StopsAt(workplace.Silent):
+    """A user who stops the run when its n-th trial starts."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def trial_started(self, trial: object) -> None:
+        """Stop when it is time."""
+        self._left -= 1
+        if not self._left:
+            raise KeyboardInterrupt
+
+
+def resume_seconds(folder: Path, trials: int) -> float:
+    """Seconds from resuming a run of that many finished trials to the start of its next one."""
+    os.environ["FDBENCH_CACHE"] = str(folder / "cache")
+    place = workplace.make(folder)
+    cell = workplace.CELL.format(recipe=workplace.RECIPE, baseline="left")
+    head = f'description = "long"\nsize = "tiny"\nprocesses = {trials // 2}\n'
+    place.suite.write_text(head + cell)
+    with suppress(Interrupted):
+        request, limits = place.request(folder / "run"), workplace.Limits()
+        workplace.workflow.run_suite(request, _StopsAt(trials + 1), limits)
+    start = time.perf_counter()
+    with suppress(Interrupted):
+        workplace.workflow.resume_run(
+            folder / "run", place.environments_dir, _StopsAt(1), workplace.Limits()
+        )
+    return time.perf_counter() - start
+
+
 def main() -> None:
     """Measure everything and write the page."""
     here = read_machine()
@@ -154,6 +187,11 @@ def main() -> None:
             ("peak memory reading 1 GB", f"{parse_memory(folder, 1000):.0f} MiB", "as for 10 MB"),
             ("report over 100,000 step rows", f"{report:.1f} s", "5 s"),
             ("harness time a trial, beside the side's own", f"{1e3 * overhead:.0f} ms", "300 ms"),
+            (
+                "resume of a run of 1,000 trials",
+                f"{resume_seconds(folder / 'long', 1000):.1f} s",
+                "2 s",
+            ),
             ("plan and judge 10,000 cells", f"{plan_and_gate_speed():.1f} s", "2 s"),
         ]
     lines = [f"| {what} | {value} | {target} |" for what, value, target in rows]

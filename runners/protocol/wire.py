@@ -377,10 +377,16 @@ def _convert(wanted: Any, value: Any, where: str) -> Any:
     raise WireError(f"{where}: expected {getattr(wanted, '__name__', wanted)}, got {value!r:.60}")
 
 
+@functools.cache
+def _hints_of(record_type: type) -> dict[str, Any]:
+    """Types of a record's fields; reading them is slow, and a run has thousands of records."""
+    return typing.get_type_hints(record_type)
+
+
 def _convert_record(wanted: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise WireError(f"{where}: expected an object, got {value!r:.60}")
-    hints = typing.get_type_hints(wanted)
+    hints = _hints_of(wanted)
     fields = dataclasses.fields(wanted)
     # A later field has a default, which says what was so before it: old runs stay legible.
     needed = {field.name for field in fields if field.default is dataclasses.MISSING}
