@@ -4,6 +4,7 @@ A trial's folder proves itself: ``trial.json`` has the digest of every file that
 and its own.
 """
 
+import functools
 import hashlib
 import itertools
 import json
@@ -127,6 +128,25 @@ def digests_of(record: TrialRecord, folder: Path) -> dict[str, str]:
 def read_trial(folder: Path, record: TrialRecord) -> TrialResult:
     """Read what a trial wrote; contradictions make it invalid, never a shorter result."""
     return _Reading(folder, record).result()
+
+
+def recall_trial(folder: Path, row: TrialRow) -> TrialResult:
+    """A stored trial as a verdict needs it: its row, settings and captures, no step read again."""
+    captures: list[wire.Capture] = []
+    events = folder / wire.EVENTS_FILE
+    if events.exists() and not row.invalid:  # an invalid trial may have left anything
+        nonce = json.loads((folder / wire.JOB_FILE).read_text("utf-8"))["nonce"]
+        for event in wire.read_events(events, nonce):
+            captures += event.captures if isinstance(event, wire.StepEvent) else ()
+    return TrialResult(
+        row=row, steps=(), settings=_settings_in(row.settings), captures=tuple(captures)
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _settings_in(text: str) -> wire.Settings | None:
+    """Settings of a stored row; the processes of a side have the same."""
+    return wire.from_json(wire.Settings, text, "settings") if text else None
 
 
 class _Reading:

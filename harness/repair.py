@@ -18,6 +18,7 @@ from harness.manifest import (
 )
 from harness.records import PairRow, ParityRow, TrialRow
 from harness.schema import TABLES
+from harness.settled import is_settled
 from harness.store import CAPTURES, Store
 
 
@@ -57,6 +58,8 @@ def settle(run_store: Store) -> None:
         IntegrityFault: Evidence is lost: going on would hide that.
     """
     with run_store.writing():
+        if is_settled(run_store):
+            return
         kept = (Kind.LOST, Kind.FOREIGN)
         found = inspect(run_store)
         bad = [finding for finding in found.findings if finding.kind in kept]

@@ -26,10 +26,12 @@ class State(StrEnum):
 
 
 def dump_run(run: dict[str, Any]) -> str:
-    """A run's record as text that carries its own digest."""
+    """A run's record as text that carries its own digest, a line for each key."""
     values = {key: value for key, value in run.items() if key != _SEAL}
     values["schema"] = SCHEMA_VERSION
-    return json.dumps(values | {_SEAL: _seal(values)}, indent=1) + "\n"
+    sealed = values | {_SEAL: _seal(values)}
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in sealed.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def load_run(path: Path) -> dict[str, Any]:

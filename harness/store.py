@@ -133,9 +133,10 @@ class Store:
     def write_run(self, run: Mapping[str, Any]) -> None:
         """Write what the run was asked for, and how it stands; twice, for no log repeats it."""
         places = [self.folder / RUN_FILE, self.folder / RUN_COPY_FILE]
+        text = dump_run(dict(run))
         with self.writing():
             for place in places:
-                write_beside(place, dump_run(dict(run)))
+                write_beside(place, text)
             self._publish(places)
 
     def read_run(self) -> dict[str, Any]:

@@ -289,25 +289,29 @@ class _Sitting:
 
     def _run_cell(self, cell: PlannedCell, stop: Stop) -> None:
         """Run a cell's trials in order, stop at the first reason to, and store its verdict."""
-        results: dict[str, TrialResult] = {}
-        kept = {row.trial_id for row in self.store.read_rows(TrialRow)}
+        results = self._recall(cell)
         uuids = gpus.pick_gpus(max(map(gpus.wanted_by, cell.trials), default=0))
         with gpus.leased(uuids, self.watcher.note):
             for trial in judging.expected_trials(cell, results):
-                if trial.trial_id in kept:
-                    results[trial.trial_id] = self._read_kept(trial)
-                else:
-                    stop.raise_if_asked()
-                    results[trial.trial_id] = self._run_trial(trial, uuids)
+                if trial.trial_id in results:
+                    continue
                 if judging.is_over(cell, results):
                     break
+                stop.raise_if_asked()
+                results[trial.trial_id] = self._run_trial(trial, uuids)
         judged = judging.judge_cell(cell, results, self.store.folder / "captures")
         self.store.add_judgement(judged.pair, judged.parity)
         self.watcher.judged(judged.pair)
 
-    def _read_kept(self, trial: PlannedTrial) -> TrialResult:
-        folder = self.store.folder / LOGS / trial.trial_id
-        return evidence.read_trial(folder, evidence.read_record(folder))
+    def _recall(self, cell: PlannedCell) -> dict[str, TrialResult]:
+        """The cell's trials that have run, in the order of the plan."""
+        rows = {row.trial_id: row for row in self.store.read_rows(TrialRow)}
+        results: dict[str, TrialResult] = {}
+        for trial in judging.expected_trials(cell, results):
+            if trial.trial_id in rows:
+                folder = self.store.folder / LOGS / trial.trial_id
+                results[trial.trial_id] = evidence.recall_trial(folder, rows[trial.trial_id])
+        return results
 
     def _run_trial(self, trial: PlannedTrial, uuids: tuple[str, ...]) -> TrialResult:
         ready = inputs.prepare(trial, self.built["flashdreams"])

@@ -1,0 +1,38 @@
+"""Whether a run was left in order, by digests alone: what a resume of many trials can afford."""
+
+from pathlib import Path
+
+from harness.durable import BESIDE
+from harness.errors import IntegrityFault
+from harness.evidence import TRIAL_FILE
+from harness.manifest import PARTS, evidence_files, read_manifest
+from harness.records import TrialRow
+from harness.store import CAPTURES, LOGS, WORK, Store
+
+
+def is_settled(run_store: Store) -> bool:
+    """Whether nothing is half done: each file is what the manifest says, each trial has its rows.
+
+    Digests and rows of a trial enter the manifest together, so its tables are then what its
+    evidence was worth when it ended; whether they still are, ``fdbench fsck`` derives anew.
+    """
+    folder = run_store.folder
+    try:
+        entries = read_manifest(folder)
+        stored = {row["trial_id"] for row in run_store.read_table(TrialRow).to_pylist()}
+    except IntegrityFault:
+        return False
+    recorded = {Path(name).parent.name for name in entries if _is_trial(name)}
+    kept = {path.name for part in (LOGS, CAPTURES) for path in (folder / part).glob("*")}
+    return (
+        recorded == stored
+        and kept <= recorded
+        and not any((folder / WORK).glob("*"))
+        and not any(path for part in (".", *PARTS) for path in (folder / part).glob(f"*{BESIDE}"))
+        and all(str(path.relative_to(folder)) in entries for path in evidence_files(folder))
+        and not any(run_store.fault_of(entry) for entry in entries.values())
+    )
+
+
+def _is_trial(name: str) -> bool:
+    return name.startswith(f"{LOGS}/") and name.endswith(f"/{TRIAL_FILE}")
