@@ -186,14 +186,15 @@ def settings_in_force(
     tokens_per_frame = latent_shape[-2] * latent_shape[-1] // (kt * kh * kw)
     window = cache.network_cache[0].self_attn
     is_self_forcing = isinstance(scheduler, FlowMatchScheduler)
+    # What the library was built with counts, not what the job asked for.
+    built = {
+        "slug": pipeline.config.name,
+        "weights_sha256": wire.sha256_once(transformer.config.checkpoint_path),
+        "seed": model.config.seed,
+    }
     return wire.Settings(
-        slug=pipeline.config.name,
-        size=job.size,
+        **drive.common_settings(job) | built,
         num_parameters=sum(p.numel() for p in transformer.network.parameters()),
-        weights_sha256=wire.sha256_once(Path(transformer.config.checkpoint_path)),
-        noise_sha256=wire.sha256_file(Path(job.noise.path)),
-        text_sha256=wire.sha256_file(Path(job.text.path)),
-        seed=model.config.seed,
         ar_steps=job.ar_steps,
         sigmas=tuple(
             (scheduler.denoising_sigmas if is_self_forcing else scheduler.sigmas).tolist()
@@ -218,9 +219,6 @@ def settings_in_force(
         cuda_graph=transformer.config.use_cuda_graph,
         decoder=decoders.name_in_force(pipeline.decoder),
         device=pipeline.device.type,
-        threads=torch.get_num_threads(),
-        torch=torch.__version__,
-        cudnn=drive.cudnn_version(),
         decoder_weights_sha256=decoders.weights_in_force(pipeline.decoder),
     )
 

@@ -5,7 +5,6 @@ It runs whole; from outside come weights, noise, prompt embeddings, the attentio
 """
 
 import importlib
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -169,12 +168,7 @@ class CausalWanSide:
         told = pipeline.denoising_step_list
         rows = (scheduler.timesteps[None] - told[:, None]).abs().argmin(1)  # as upstream looks up
         return wire.Settings(
-            slug=job.slug,
-            size=job.size,
-            weights_sha256=wire.sha256_once(Path(job.weights.path)),
-            noise_sha256=wire.sha256_once(Path(job.noise.path)),
-            text_sha256=wire.sha256_once(Path(job.text.path)),
-            seed=job.seed,
+            **drive.common_settings(job),
             ar_steps=frames // pipeline.num_frame_per_block,
             sigmas=tuple(scheduler.sigmas[rows].tolist()),
             timesteps=tuple(told.tolist()),
@@ -187,10 +181,7 @@ class CausalWanSide:
             attention=self._attention(),
             cuda_graph=False,
             decoder=causal_decoders.name_in_force(self._calls.decoder),
-            threads=torch.get_num_threads(),
-            torch=torch.__version__,
-            cudnn=drive.cudnn_version(),
-            decoder_weights_sha256=wire.sha256_once(Path(job.decoder_weights.path))
+            decoder_weights_sha256=wire.sha256_once(job.decoder_weights.path)
             if job.decoder_weights
             else "none",
             **wan_network.in_force(self._generator),

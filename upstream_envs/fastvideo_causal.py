@@ -1,7 +1,6 @@
 """Drives FastVideo's causal DMD stage (Self-Forcing on Wan 2.1) with none of it changed."""
 
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -129,12 +128,7 @@ class FastVideoCausalSide:
         scheduler = self._stage.scheduler
         rows = TRAIN_TIMESTEPS - torch.tensor(self._config.dmd_denoising_steps)  # as in forward
         return wire.Settings(
-            slug=job.slug,
-            size=job.size,
-            weights_sha256=wire.sha256_once(Path(job.weights.path)),
-            noise_sha256=wire.sha256_once(Path(job.noise.path)),
-            text_sha256=wire.sha256_once(Path(job.text.path)),
-            seed=job.seed,
+            **drive.common_settings(job),
             ar_steps=frames // len_t,
             sigmas=tuple(scheduler.sigmas[rows].tolist()),
             timesteps=tuple(scheduler.timesteps[rows].tolist()),
@@ -147,9 +141,6 @@ class FastVideoCausalSide:
             attention=fastvideo_code.attention_in_force(self._transformer),
             cuda_graph=False,
             decoder="none",
-            threads=torch.get_num_threads(),
-            torch=torch.__version__,
-            cudnn=drive.cudnn_version(),
             **wan_network.in_force(self._transformer),
         )
 

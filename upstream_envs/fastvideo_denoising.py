@@ -1,11 +1,9 @@
 """Drives FastVideo's bidirectional denoising stage (Wan 2.1 from text) with none of it changed."""
 
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from runners.protocol import drive, wire
@@ -95,13 +93,8 @@ class FastVideoDenoisingSide:
         job, batch = self._job, self._batch
         _, channels, frames, height, width = batch.latents.shape
         return wire.Settings(
+            **drive.common_settings(job),
             **wan_network.in_force(self._transformer),
-            slug=job.slug,
-            size=job.size,
-            weights_sha256=wire.sha256_once(Path(job.weights.path)),
-            noise_sha256=wire.sha256_once(Path(job.noise.path)),
-            text_sha256=wire.sha256_once(Path(job.text.path)),
-            seed=job.seed,
             ar_steps=1,
             sigmas=tuple(self._scheduler.sigmas[:-1].tolist()),
             timesteps=tuple(map(float, batch.timesteps.tolist())),
@@ -114,9 +107,6 @@ class FastVideoDenoisingSide:
             attention=fastvideo_code.attention_in_force(self._transformer),
             cuda_graph=False,
             decoder="none",
-            threads=torch.get_num_threads(),
-            torch=torch.__version__,
-            cudnn=drive.cudnn_version(),
         )
 
     def run(self, recorder: Recorder) -> None:

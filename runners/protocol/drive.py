@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -97,6 +97,21 @@ def torch_dtype(name: str) -> torch.dtype:
 def dtype_name(dtype: torch.dtype) -> str:
     """``torch.bfloat16`` as the job spells it."""
     return str(dtype).removeprefix("torch.")
+
+
+def common_settings(job: wire.Job) -> dict[str, Any]:
+    """Settings that every side reads alike: the files it was given, and the PyTorch it runs on."""
+    return {
+        "slug": job.slug,
+        "size": job.size,
+        "weights_sha256": wire.sha256_once(job.weights.path),
+        "noise_sha256": wire.sha256_once(job.noise.path),
+        "text_sha256": wire.sha256_once(job.text.path),
+        "seed": job.seed,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "cudnn": cudnn_version(),
+    }
 
 
 def cudnn_version() -> str:

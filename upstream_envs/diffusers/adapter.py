@@ -123,13 +123,8 @@ class DiffusersSide:
         job, config = self.job, self.transformer.config
         frames = job.len_t
         return wire.Settings(
-            slug=job.slug,
-            size=job.size,
+            **drive.common_settings(job),
             num_parameters=sum(p.numel() for p in self.transformer.parameters()),
-            weights_sha256=wire.sha256_once(job.weights.path),
-            noise_sha256=wire.sha256_file(job.noise.path),
-            text_sha256=wire.sha256_file(job.text.path),
-            seed=job.seed,
             ar_steps=1,
             sigmas=tuple(self.scheduler.sigmas[:-1].tolist()),
             timesteps=tuple(map(float, self.scheduler.timesteps.tolist())),
@@ -145,9 +140,6 @@ class DiffusersSide:
             cuda_graph=False,
             decoder="none",
             device=self.transformer.device.type,
-            threads=torch.get_num_threads(),
-            torch=torch.__version__,
-            cudnn=drive.cudnn_version(),
         )
 
     def run(self, recorder: Recorder) -> None:

@@ -7,7 +7,6 @@ keeps weights and latents in float32 and computes under autocast, which a job sp
 
 import importlib
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -183,13 +182,8 @@ class Wan21Side:
         sigmas, timesteps = self._solver_in_force()
         is_redirected = self._upstream.model.flash_attention is stand_ins.attention
         return wire.Settings(
+            **drive.common_settings(job),
             **wan_network.in_force(self._model) | {"dtype": self._dtype()},
-            slug=job.slug,
-            size=job.size,
-            weights_sha256=wire.sha256_once(Path(job.weights.path)),
-            noise_sha256=wire.sha256_once(Path(job.noise.path)),
-            text_sha256=wire.sha256_once(Path(job.text.path)),
-            seed=job.seed,
             ar_steps=1,
             sigmas=sigmas,
             timesteps=timesteps,
@@ -202,9 +196,6 @@ class Wan21Side:
             attention=drive.attention_in_force() if is_redirected else "upstream's own",
             cuda_graph=False,
             decoder="none",
-            threads=torch.get_num_threads(),
-            torch=torch.__version__,
-            cudnn=drive.cudnn_version(),
         )
 
     def run(self, recorder: Recorder) -> None:
