@@ -12,8 +12,10 @@ BYTES_PER_VALUE = 2
 """Weights and KV cache are bfloat16 at full size."""
 UTILISATION = 0.45
 """Share of the nominal speed that dense transformers of this size reach; a rule of thumb."""
-START_S = 17.0
-"""Start of a process, weights read and hashed: about what 1.4 billion parameters take."""
+START_S = 12.0
+"""Start of a process without its weights."""
+READ_S_PER_GB = 1.8
+"""Weights read, hashed and copied to the GPU: a process with 2.8 GB of them took 17 s to start."""
 COMPILE_S = 180.0
 """What compiling the network adds to a process."""
 PATCH = 4
@@ -30,6 +32,14 @@ class Estimate:
     """Start to end of the process."""
 
 
+def memory_gb(job: Job, parameters: int, gpus: int = 1) -> float:
+    """Weights and KV cache of one trial per GPU, in GB; see :func:`estimate`."""
+    network = job.network
+    context = (job.window_t + job.sink_t) * _tokens_per_frame(job)
+    cache = 2 * context * network.dim * network.num_layers * BYTES_PER_VALUE * _branches(job)
+    return (parameters * BYTES_PER_VALUE + cache / gpus) / 1e9
+
+
 def estimate(job: Job, parameters: int, device: Device, gpus: int = 1) -> Estimate:
     """Estimate one trial of a full-size job.
 
@@ -40,16 +50,23 @@ def estimate(job: Job, parameters: int, device: Device, gpus: int = 1) -> Estima
         gpus: Processes that share the tokens of one trial.
     """
     network = job.network
-    tokens_per_frame = job.latent_height * job.latent_width // PATCH
-    tokens = job.len_t * tokens_per_frame
-    context = (job.window_t + job.sink_t) * tokens_per_frame
-    branches = 2 if job.guidance > 1 else 1
-    cache = 2 * context * network.dim * network.num_layers * BYTES_PER_VALUE * branches
+    tokens = job.len_t * _tokens_per_frame(job)
+    context = (job.window_t + job.sink_t) * _tokens_per_frame(job)
     attention = 4 * tokens * context * network.dim * network.num_layers
     forward = 2 * parameters * tokens + attention
-    forwards = job.ar_steps * (job.denoising_steps * branches + 1)
+    forwards = job.ar_steps * (job.denoising_steps * _branches(job) + 1)
     compute_s = forwards * forward / (device.nominal_tflops * 1e12 * UTILISATION * gpus)
+    read_s = READ_S_PER_GB * parameters * BYTES_PER_VALUE / 1e9
     return Estimate(
-        memory_gb=(parameters * BYTES_PER_VALUE + cache / gpus) / 1e9,
-        seconds=START_S + compute_s + (COMPILE_S if job.compile else 0.0),
+        memory_gb=memory_gb(job, parameters, gpus),
+        seconds=START_S + read_s + compute_s + (COMPILE_S if job.compile else 0.0),
     )
+
+
+def _tokens_per_frame(job: Job) -> int:
+    return job.latent_height * job.latent_width // PATCH
+
+
+def _branches(job: Job) -> int:
+    """Forward passes of a denoising step: two under classifier-free guidance."""
+    return 2 if job.guidance > 1 else 1

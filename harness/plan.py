@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import UsageFault
+from harness.estimate import memory_gb
 from harness.records import (
     REPEATED,
     CellSides,
@@ -62,13 +63,13 @@ def plan_suite(
         recipe = recipes.recipes[pick("recipe", cell.recipe, recipes.recipes, where)]
         check_overrides(cell.settings, where)
         sides = _sides_of(cell, recipe, where)
-        reason = _why_unsupported(suite, recipe, recipes, device)
+        job = _base_job(suite, cell.recipe, recipe, recipes, device)
+        reason = _why_unsupported(recipe, recipes, device, change_job(job, cell.settings))
         if not reason and driven is not None:
             reason = _why_undriven(cell, recipe, sides, driven)
         if reason:
             unsupported.append(UnsupportedCell(**vars(sides), cell_id=cell_id, reason=reason))
             continue
-        job = _base_job(suite, cell.recipe, recipe, recipes, device)
         cells.append(_plan_cell(cell_id, suite, cell, sides, device_key, job))
     return Plan(
         suite=name,
@@ -154,17 +155,18 @@ def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> CellSides:
     )
 
 
-def _why_unsupported(suite: Suite, recipe: Recipe, recipes: Recipes, device: Device) -> str:
+def _why_unsupported(recipe: Recipe, recipes: Recipes, device: Device, job: Job) -> str:
     """Why a recipe cannot be run on a device at all; empty if it can."""
-    weights_gb = 2e-9 * recipes.networks[recipe.network].parameters
-    is_full = suite.size == "full"
+    is_full = job.size == "full"
+    need_gb = memory_gb(job, recipes.networks[recipe.network].parameters, job.gpus)
     reasons = {
         f"no FlashDreams runner yet: {recipe.no_runner}": bool(recipe.no_runner),
         f"no matched trial yet: {recipe.no_matched_trial}": bool(recipe.no_matched_trial),
         "full size needs a GPU": is_full and device.torch_device == "cpu",
         "the recipe has no tiny size": not is_full and not recipe.tiny,
-        f"its weights alone need {weights_gb:.0f} GB": is_full
-        and 0 < device.memory_gb < weights_gb,
+        f"its weights and KV cache need {need_gb:.0f} GB a GPU, it has {device.memory_gb:.0f}": (
+            is_full and 0 < device.memory_gb < need_gb
+        ),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
