@@ -1,12 +1,13 @@
 """How well a cell was measured: clocks that agree, the GPU's state, kernels that ran, controls."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from harness.kernels import attention_ms
-from harness.records import Phase, Role, StepRow, TrialRow
+from harness.records import ParityRow, Phase, Role, StepRow, TrialRow
 from reports.evidence import CellEvidence
 from reports.sides import display_side
 
@@ -57,7 +58,7 @@ class ControlRow:
 
     side: str
     relative_l2: float
-    """Smallest over its AR steps."""
+    """At the AR step where it is nearest to the floor."""
     ratio: float | None
     """The same over the floor of that AR step."""
     num_steps: int
@@ -92,7 +93,7 @@ def clock_fault(cell: CellEvidence) -> str:
 
 
 def controls_of(cell: CellEvidence) -> tuple[ControlRow, ...]:
-    """Every control that was compared, by its AR step nearest to the reference."""
+    """Every control that was compared, by its AR step nearest to the floor."""
     latents = [row for row in cell.parity if not row.is_of_frames]
     floors = {row.ar: row.relative_l2 for row in latents if row.comparison == "floor"}
     names = {trial.trial_id: trial.side for trial in cell.trials}
@@ -101,7 +102,7 @@ def controls_of(cell: CellEvidence) -> tuple[ControlRow, ...]:
         row.candidate_trial for row in latents if row.comparison == "control"
     ):
         own = [row for row in latents if row.candidate_trial == trial_id]
-        nearest = min(own, key=lambda row: row.relative_l2)
+        nearest = min(own, key=lambda row: (_ratio(row, floors), row.relative_l2))
         floor = floors.get(nearest.ar)
         rows.append(
             ControlRow(
@@ -112,6 +113,12 @@ def controls_of(cell: CellEvidence) -> tuple[ControlRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def _ratio(row: ParityRow, floors: Mapping[int, float]) -> float:
+    """Distance over the floor of its AR step; infinite without one, which nothing is near to."""
+    floor = floors.get(row.ar)
+    return row.relative_l2 / floor if floor else math.inf
 
 
 def floor_line(

@@ -1,6 +1,7 @@
 """The smoke suite with each side in a container: real images, and the figures of the processes."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,15 @@ def test_images_verify(contained_run):
         assert contents.num_files > 10_000
         assert contents.packages["torch"].startswith("2.13.0")
         assert Path(images.HOME) == Path("/opt/env")
+
+
+def test_what_lies_below_roots_home_can_be_read(contained_run, tmp_path):
+    """Root's cache is mounted there, and base images close that folder to others."""
+    assert contained_run.code == 0
+    (tmp_path / "code").write_text("code")
+    mount = f"{tmp_path / 'code'}:/root/.cache/code:ro"
+    image = images.find("flashdreams").image_id
+    words = ["docker", "run", "--rm", "--network=none", f"--volume={mount}", image]
+    done = subprocess.run([*words, "cat", "/root/.cache/code"], capture_output=True, check=False)
+
+    assert (done.stdout, done.stderr) == (b"code", b"")
