@@ -1,4 +1,4 @@
-"""The smoke suite with each side in a container: real images, and the figures of the processes."""
+"""Whole suites with each side in a container: real images, and the figures of the processes."""
 
 import json
 import subprocess
@@ -14,12 +14,22 @@ from tests.command import fdbench
 SIDES = ("flashdreams", "diffusers", "fastvideo")
 
 
+def run_contained(suite, folder):
+    """A whole suite in containers; images are built if need be."""
+    words = ["run", "--suite", suite, "--gpu", "cpu", "--sandbox", "docker", "--out", folder]
+    return fdbench(*words, folder=folder)
+
+
 @pytest.fixture(scope="module")
 def contained_run(base_image, tmp_path_factory):
-    """The whole smoke suite in containers, run once; images are built if need be."""
-    folder = tmp_path_factory.mktemp("contained") / "run"
-    words = ["run", "--suite", "smoke", "--gpu", "cpu", "--sandbox", "docker", "--out", folder]
-    return fdbench(*words, folder=folder)
+    """The smoke suite."""
+    return run_contained("smoke", tmp_path_factory.mktemp("contained") / "run")
+
+
+@pytest.fixture(scope="module")
+def contained_official_run(base_image, official_run, tmp_path_factory):
+    """The suite of official upstream runners."""
+    return run_contained("official", tmp_path_factory.mktemp("contained") / "run")
 
 
 def test_contained_run_passes(contained_run):
@@ -34,13 +44,20 @@ def test_contained_run_passes(contained_run):
     assert {row.environment_digest for row in rows} <= ids
 
 
-def test_parity_is_that_of_processes_to_the_bit(contained_run, smoke_run):
+@pytest.mark.parametrize(
+    ("contained", "plain"),
+    [("contained_run", "smoke_run"), ("contained_official_run", "official_run")],
+    ids=["smoke", "official"],
+)
+def test_parity_is_that_of_processes_to_the_bit(contained, plain, request):
     """Every distance in containers equals the one in processes, and so does each verdict."""
-    contained, plain = open_run(contained_run.folder), open_run(smoke_run.folder)
+    runs = [request.getfixturevalue(name) for name in (contained, plain)]
+    assert [run.code for run in runs] == [0, 0], "\n".join(run.text for run in runs)
+    ours, theirs = (open_run(run.folder) for run in runs)
 
-    assert len(plain.read_rows(ParityRow)) > 10
-    assert contained.read_rows(ParityRow) == plain.read_rows(ParityRow)
-    assert contained.read_rows(PairRow) == plain.read_rows(PairRow)
+    assert len(theirs.read_rows(ParityRow)) > 10
+    assert ours.read_rows(ParityRow) == theirs.read_rows(ParityRow)
+    assert ours.read_rows(PairRow) == theirs.read_rows(PairRow)
 
 
 def test_images_share_the_layer_of_torch(contained_run):
