@@ -147,6 +147,7 @@ class _StopsAt(workplace.Silent):
 
 def resume_seconds(folder: Path, trials: int) -> float:
     """Seconds from resuming a run of that many finished trials to the start of its next one."""
+    folder.mkdir()
     os.environ["FDBENCH_CACHE"] = str(folder / "cache")
     place = workplace.make(folder)
     cell = workplace.CELL.format(recipe=workplace.RECIPE, baseline="left")
