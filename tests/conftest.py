@@ -18,7 +18,7 @@ from harness.launch import Limits, launch
 from harness.owners import OWNER, owner_label
 from runners.protocol.wire import Artifact
 from tests.command import Finished, fdbench
-from tests.fakes import samples
+from tests.fakes import samples, workplace
 from tests.fakes.listener import Listener
 
 FAKES = Path(__file__).parent / "fakes"
@@ -43,6 +43,16 @@ def environments_dir(tmp_path) -> Path:
     copy = tmp_path / "upstream_envs"
     shutil.copytree(environments.ENVIRONMENTS_DIR, copy)
     return copy
+
+
+@pytest.fixture(scope="session")
+def fake_run(tmp_path_factory) -> Path:
+    """A finished run of one cell with fake sides; tests spoil copies of it."""
+    folder = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FDBENCH_CACHE", str(folder / "cache"))
+        workplace.make(folder).run(folder / "run", only="left")
+    return folder / "run"
 
 
 @pytest.fixture(scope="session")

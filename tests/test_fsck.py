@@ -13,26 +13,13 @@ from harness.fsck import Kind
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
 from harness.runfile import dump_run
 from harness.store import open_run
-from tests.fakes import workplace
 from tests.fakes.command import fdbench
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    """A finished run of one cell."""
-    folder = tmp_path_factory.mktemp("place")
-    before, os.environ["FDBENCH_CACHE"] = os.environ.get("FDBENCH_CACHE"), str(folder / "cache")
-    workplace.make(folder).run(folder / "run", only="left")
-    os.environ.pop("FDBENCH_CACHE")
-    if before is not None:
-        os.environ["FDBENCH_CACHE"] = before
-    return folder / "run"
-
-
 @pytest.fixture
-def run(sound, tmp_path):
-    """A copy of it to spoil."""
-    return shutil.copytree(sound, tmp_path / "run")
+def run(fake_run, tmp_path):
+    """A finished run of one cell, to spoil."""
+    return shutil.copytree(fake_run, tmp_path / "run")
 
 
 def cut(path):
@@ -78,7 +65,7 @@ def test_untouched_run_is_sound(run):
 
 
 @pytest.mark.parametrize("spoil", [cut, flip, os.unlink], ids=["truncated", "bit-flipped", "gone"])
-def test_every_table_is_derived_again(sound, run, spoil):
+def test_every_table_is_derived_again(fake_run, run, spoil):
     """Steps, trials, verdicts and distances come back from the raw evidence, row for row."""
     for name in [name for name in files(run) if name.endswith(".parquet")]:
         spoil(run / name)
@@ -86,12 +73,12 @@ def test_every_table_is_derived_again(sound, run, spoil):
         done = repair.repair(open_run(run))
         assert done.left == (), name
         assert name in {finding.path for finding in done.mended}
-        assert rows(run) == rows(sound), name
+        assert rows(run) == rows(fake_run), name
         assert repair.examine(open_run(run)) == ()
 
 
 @pytest.mark.parametrize("spoil", [cut, flip, os.unlink], ids=["truncated", "bit-flipped", "gone"])
-def test_every_raw_file_is_lost_and_never_blessed(sound, run, spoil):
+def test_every_raw_file_is_lost_and_never_blessed(fake_run, run, spoil):
     """An altered or missing log, event, setting or job stays a finding, and its trial invalid."""
     raw = [name for name in files(run) if name.startswith("logs/")][:5]
     for name in raw:
@@ -109,7 +96,7 @@ def test_every_raw_file_is_lost_and_never_blessed(sound, run, spoil):
             open_run(run).verify()
         (run / name).write_bytes(copy)
         assert repair.repair(open_run(run)).left == (), "put back from a copy, it is good again"
-        assert rows(run) == rows(sound)
+        assert rows(run) == rows(fake_run)
 
 
 def test_missing_folder_of_logs_is_lost(run):
@@ -124,13 +111,13 @@ def test_missing_folder_of_logs_is_lost(run):
     assert open_run(run).read_rows(PairRow)[0].exit_code == 7
 
 
-def test_lost_manifest_is_written_again(sound, run):
+def test_lost_manifest_is_written_again(fake_run, run):
     """Each trial vouches for its own files, so the manifest can be had again."""
     (run / "MANIFEST.jsonl").unlink()
 
     assert repair.repair(open_run(run)).left == ()
-    assert rows(run) == rows(sound)
-    assert files(run) == files(sound)
+    assert rows(run) == rows(fake_run)
+    assert files(run) == files(fake_run)
 
 
 def test_altered_log_is_found_without_the_manifest(run):
@@ -154,15 +141,15 @@ def test_capture_that_is_altered_is_lost(run):
 
 @pytest.mark.parametrize("spoil", [cut, flip, os.unlink], ids=["truncated", "bit-flipped", "gone"])
 @pytest.mark.parametrize("name", ["run.json", "run.copy.json"])
-def test_run_file_comes_back_from_its_copy(sound, run, name, spoil):
+def test_run_file_comes_back_from_its_copy(fake_run, run, name, spoil):
     """No log repeats the plan, so it is kept twice; either mends the other, byte for byte."""
     spoil(run / name)
     assert (name, Kind.DERIVABLE) in kinds(repair.examine(open_run(run)))
     done = repair.repair(open_run(run))
 
     assert done.left == ()
-    assert (run / name).read_bytes() == (sound / name).read_bytes()
-    assert rows(run) == rows(sound)
+    assert (run / name).read_bytes() == (fake_run / name).read_bytes()
+    assert rows(run) == rows(fake_run)
 
 
 def test_run_file_without_a_copy_is_lost(run):
@@ -197,14 +184,14 @@ def test_copy_that_says_something_else_is_found(run):
 @pytest.mark.parametrize(
     "leftover", ["trials.parquet.tmp", "steps/x.parquet.tmp", "work/x/job.json", "captures/x/y"]
 )
-def test_half_written_files_are_removed(sound, run, leftover):
+def test_half_written_files_are_removed(fake_run, run, leftover):
     """What was never finished is no evidence."""
     (run / leftover).parent.mkdir(parents=True, exist_ok=True)
     (run / leftover).write_text("half")
 
     assert repair.repair(open_run(run)).left == ()
     assert not (run / leftover).exists()
-    assert rows(run) == rows(sound)
+    assert rows(run) == rows(fake_run)
 
 
 def test_foreign_file_is_named_and_left(run):
@@ -239,7 +226,7 @@ def test_verdict_without_its_trials_is_found(run):
     assert "trials.parquet" in {finding.path for finding in repair.examine(store)}
 
 
-def test_pruned_run_is_sound(sound, run):
+def test_pruned_run_is_sound(fake_run, run):
     """Captures may go: their digests stay, check and fsck accept that, and tables can be mended."""
     freed = repair.prune(open_run(run))
     lines = [json.loads(line) for line in (run / "MANIFEST.jsonl").read_text().splitlines()[1:]]
@@ -247,13 +234,13 @@ def test_pruned_run_is_sound(sound, run):
     assert freed > 0
     assert list((run / "captures").rglob("*.safetensors")) == []
     assert {line["path"] for line in lines if line.get("pruned")} == {
-        name for name in files(sound) if name.startswith("captures/")
+        name for name in files(fake_run) if name.startswith("captures/")
     }
     open_run(run).verify()
     assert repair.examine(open_run(run)) == ()
     cut(run / "trials.parquet")
     assert repair.repair(open_run(run)).left == ()
-    assert rows(run) == rows(sound)
+    assert rows(run) == rows(fake_run)
 
 
 def test_distances_of_a_pruned_run_are_lost(run):

@@ -9,23 +9,12 @@ import pytest
 from harness.records import TrialRow
 from harness.settled import is_settled
 from harness.store import open_run
-from tests.fakes import workplace
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    """A finished run of one cell."""
-    folder = tmp_path_factory.mktemp("place")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FDBENCH_CACHE", str(folder / "cache"))
-        workplace.make(folder).run(folder / "run", only="left")
-    return folder / "run"
 
 
 @pytest.fixture
-def run(sound, tmp_path):
-    """A copy of it to disturb."""
-    return shutil.copytree(sound, tmp_path / "run")
+def run(fake_run, tmp_path):
+    """A finished run of one cell, to disturb."""
+    return shutil.copytree(fake_run, tmp_path / "run")
 
 
 def first(run, pattern):
