@@ -52,7 +52,8 @@ def sync(path: Path) -> None:
 
 def files_in(folder: Path) -> list[Path]:
     """Every file below a folder; links, which a side may have made, are no files."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    found = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
 
 @contextmanager
