@@ -24,7 +24,7 @@ _POLL_S = 0.2
 _MAX_REASON = 300
 """Characters of a log line that a reason quotes."""
 _TAIL_BYTES = 1 << 16
-_OOM_SIGNS = (b"OutOfMemoryError", b"CUDA out of memory", b"Cannot allocate memory")
+_OOM_SIGNS = ("OutOfMemoryError", "CUDA out of memory", "Cannot allocate memory")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,14 +242,13 @@ def _classify(end: _End, job: wire.Job, work: Path) -> tuple[Outcome, str]:
         return end.outcome, end.reason
     if end.out_of_memory:
         return Outcome.OOM, f"the kernel killed a process for memory; exit status {end.status}"
-    tail = _tail(work / LOG_FILE)
-    # The last line with words in it: some programs draw a box around their message.
-    lines = [
-        line for line in tail.decode("utf-8", "replace").splitlines() if re.search(r"\w", line)
-    ]
-    last = lines[-1].strip("│ ")[-_MAX_REASON:] if lines else "no output"
-    if any(sign in tail for sign in _OOM_SIGNS) and not _said_end(work, job):
-        return Outcome.OOM, last
+    tail = _tail(work / LOG_FILE).decode("utf-8", "replace")
+    # Lines with words in them: some programs draw a box around their message.
+    lines = [line.strip("│ ") for line in tail.splitlines() if re.search(r"\w", line)]
+    short = [line for line in lines if any(sign in line for sign in _OOM_SIGNS)]
+    if short and not _said_end(work, job):
+        return Outcome.OOM, short[-1][:_MAX_REASON]  # it begins with what was needed
+    last = lines[-1][-_MAX_REASON:] if lines else "no output"
     if end.status < 0:
         return Outcome.KILLED, f"signal {-end.status}; last line: {last}"
     failed = (Outcome.FAILED, f"exit status {end.status}; last line: {last}")

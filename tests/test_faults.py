@@ -76,7 +76,7 @@ def test_full_gpu_is_an_outcome_of_its_own(run):
     row = run("reports_a_full_gpu").row
 
     assert row.outcome == Outcome.OOM
-    assert "Tried to allocate 2.00 GiB" in row.reason
+    assert "Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139.80 GiB" in row.reason
 
 
 @pytest.mark.parametrize(("behaviour", "seen"), [("hangs", 1), ("chatters", 0)])

@@ -39,7 +39,13 @@ def reports_a_full_gpu(side):
     """Say that the GPU is full, do less than the job, exit 0."""
     side.settings()
     side.step(0)
-    print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", flush=True)
+    print(
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total "
+        "capacity of 139.80 GiB of which 1.43 GiB is free. Process 7 has 138.36 GiB memory in use. "
+        "Of the allocated memory 137.53 GiB is allocated by PyTorch, and 321.05 MiB is reserved by "
+        "PyTorch but unallocated. If reserved but unallocated memory is large try a setting."
+    )
+    print("[rank0]: the process group was destroyed", flush=True)
 
 
 def waits(side):
