@@ -29,7 +29,7 @@ def test_an_environment_that_cannot_be_built_is_no_run(tmp_path):
     assert "fdbench env build flashdreams" in finished.text
     assert "Traceback" not in finished.text
     assert not folder.exists()
-    assert "not built" in fdbench("env", "list", FDBENCH_CACHE=str(cache)).text
+    assert f"{cache}/envs/" not in fdbench("env", "list", FDBENCH_CACHE=str(cache)).text
 
 
 def test_ctrl_c_keeps_what_was_finished(tmp_path):
