@@ -90,6 +90,7 @@ def test_hang_leaves_its_stacks(run, tmp_path, behaviour, seen):
     assert "Fatal Python error: Aborted" in log
     assert 'steps.py", line' in log
     assert f"in {behaviour}" in log
+    assert ('File "<string>", line 1 in <module>' in log) == (behaviour == "hangs")  # its child
 
 
 def test_log_flood_is_stopped_and_cut(run, tmp_path):

@@ -38,6 +38,19 @@ fi
 exec "$@"
 """
 """Redirects the output, then lets nothing start beside a GPU that is not the trial's."""
+_DUMP = """\
+set -- $(ls /proc | grep -x '[0-9]*' | sort -n)
+first=$2
+shift 2
+kill -s STOP "$first"
+for pid; do
+  [ "$pid" = $$ ] || { kill -s ABRT "$pid" 2>/dev/null && sleep 0.1; }
+done
+kill -s ABRT "$first"
+kill -s CONT "$first"
+"""
+"""Stacks of every process but init, one after another, or they would mix in the log. The first is
+last, and stands still meanwhile: the container ends with it."""
 _PIDS, _OPEN_FILES, _STACK_BYTES = 4096, 1 << 16, 64 << 20
 _LOWERED = [
     Ulimit(name="core", soft=0, hard=0),
@@ -154,9 +167,9 @@ class DockerSandbox:
         return self._status
 
     def dump_stacks(self) -> None:
-        """Send SIGABRT to every process but the first."""
+        """Send SIGABRT to every process but init."""
         with suppress(EnvironmentFault), engine_faults("no stack dump"):
-            made = self._api.exec_create(self._id, ["/bin/sh", "-c", "kill -s ABRT -- -1"])
+            made = self._api.exec_create(self._id, ["/bin/sh", "-c", _DUMP])
             self._api.exec_start(made["Id"], detach=True)
         self._stopped = True
         self._ended.wait(DUMP_S)

@@ -6,13 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from harness.owners import OWNER_VARIABLE, owner_label
 from harness.sandboxes.contract import ALWAYS, DUMP_S, GRACE_S, LOG_FILE, Launch
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 """Variables of the harness that a side gets to see; everything else is left out."""
+_POLL_S = 0.01
 _WARDEN = Path(__file__).with_name("warden.py")
 
 
@@ -55,8 +59,17 @@ class ProcessSandbox:
             return None
 
     def dump_stacks(self) -> None:
-        """Ask the whole group for its stacks."""
-        self._signal(signal.SIGABRT)
+        """Ask every process for its stacks, one after another: at once they would mix in the log.
+
+        The first one is last, and stands still meanwhile, so that it does not react to the others.
+        """
+        with suppress(psutil.NoSuchProcess):
+            first = psutil.Process(self._process.pid)
+            first.suspend()
+            for child in first.children(recursive=True):
+                _abort(child)
+            first.send_signal(signal.SIGABRT)
+            first.resume()
         self.wait(DUMP_S)
 
     def stop(self) -> int:
@@ -75,3 +88,12 @@ class ProcessSandbox:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
             return
+
+
+def _abort(process: psutil.Process) -> None:
+    """Send SIGABRT, and wait for a while until the process is dead or a zombie."""
+    until = time.monotonic() + DUMP_S
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGABRT)
+        while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
+            time.sleep(_POLL_S)
