@@ -55,8 +55,9 @@ class OwnEngine:
 
     def unmount(self):
         """Let go of its data: a killed engine leaves them mounted on themselves, once a start."""
-        while (self._folder / "data").is_mount():
-            subprocess.run(["umount", self._folder / "data"], check=True)
+        words = ["umount", self._folder / "data"]
+        while not subprocess.run(words, capture_output=True, check=False).returncode:
+            pass
 
     def containers(self):
         """Every container it has."""
