@@ -8,7 +8,6 @@ from typing import Any
 
 from harness import evidence, imports, judging
 from harness.comparing import compare, differ
-from harness.durable import BESIDE
 from harness.errors import ExitCode, IntegrityFault
 from harness.evidence import TrialResult
 from harness.imports import Imported
@@ -16,12 +15,12 @@ from harness.manifest import (
     IMPORTED,
     IMPORTS,
     MANIFEST_FILE,
-    PARTS,
     RUN_COPY_FILE,
     RUN_FILE,
     Entry,
     evidence_files,
     read_manifest,
+    unfinished_files,
 )
 from harness.plan import repeat_of
 from harness.records import (
@@ -160,7 +159,7 @@ class _Inspector:
         }
 
     def _look_for_leftovers(self) -> None:
-        for path in [p for part in (".", *PARTS) for p in (self._folder / part).glob(f"*{BESIDE}")]:
+        for path in unfinished_files(self._folder):
             self._note(path, "was never finished", Kind.LEFTOVER)
         cells = {
             each.trial_id: each.cell_id

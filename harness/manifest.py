@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.durable import files_in, write_text
+from harness.durable import BESIDE, files_in, write_text
 from harness.errors import IntegrityFault
 from harness.schema import SCHEMA_VERSION, check_version
 
@@ -63,3 +63,8 @@ def evidence_files(folder: Path) -> list[Path]:
     below = [path for name in EVIDENCE for path in files_in(folder / name)]
     copy = folder / RUN_COPY_FILE
     return [folder / RUN_FILE, *[copy] * copy.exists(), *sorted(folder.glob("*.parquet")), *below]
+
+
+def unfinished_files(folder: Path) -> list[Path]:
+    """Tables and run files that lie beside their places, written and not yet renamed to them."""
+    return [path for part in (".", *PARTS) for path in (folder / part).glob(f"*{BESIDE}")]

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from harness.durable import BESIDE
 from harness.errors import IntegrityFault
 from harness.evidence import TRIAL_FILE
-from harness.manifest import PARTS, evidence_files, read_manifest
+from harness.manifest import read_manifest, unfinished_files
 from harness.records import TrialRow
 from harness.store import CAPTURES, LOGS, WORK, Store
 
@@ -18,8 +17,9 @@ def is_settled(run_store: Store) -> bool:
     """
     folder = run_store.folder
     try:
+        run_store.verify()
         entries = read_manifest(folder)
-        stored = {row["trial_id"] for row in run_store.read_table(TrialRow).to_pylist()}
+        stored = set(run_store.read_table(TrialRow).column("trial_id").to_pylist())
     except IntegrityFault:
         return False
     recorded = {Path(name).parent.name for name in entries if _is_trial(name)}
@@ -28,9 +28,7 @@ def is_settled(run_store: Store) -> bool:
         recorded == stored
         and kept <= recorded
         and not any((folder / WORK).glob("*"))
-        and not any(path for part in (".", *PARTS) for path in (folder / part).glob(f"*{BESIDE}"))
-        and all(str(path.relative_to(folder)) in entries for path in evidence_files(folder))
-        and not any(run_store.fault_of(entry) for entry in entries.values())
+        and not unfinished_files(folder)
     )
 
 

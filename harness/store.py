@@ -22,12 +22,12 @@ from harness.errors import IntegrityFault, UsageFault
 from harness.frames import Frames
 from harness.manifest import (
     MANIFEST_FILE,
-    PARTS,
     RUN_COPY_FILE,
     RUN_FILE,
     Entry,
     evidence_files,
     read_manifest,
+    unfinished_files,
     write_manifest,
 )
 from harness.records import REPEATED, PairRow, ParityRow, PlannedCell, TrialRow
@@ -278,9 +278,7 @@ class Store:
 
     def _settle_files(self) -> None:
         """Finish the renames that the manifest already names; drop what it does not."""
-        unfinished = [
-            path for part in (".", *PARTS) for path in (self.folder / part).glob(f"*{BESIDE}")
-        ]
+        unfinished = unfinished_files(self.folder)
         if unfinished:
             try:
                 entries = read_manifest(self.folder)

@@ -63,11 +63,12 @@ class ProcessSandbox:
 
         The first one is last, and stands still meanwhile, so that it does not react to the others.
         """
+        until = time.monotonic() + DUMP_S
         with suppress(psutil.NoSuchProcess):
             first = psutil.Process(self._process.pid)
             first.suspend()
             for child in first.children(recursive=True):
-                _abort(child)
+                _abort(child, until)
             first.send_signal(signal.SIGABRT)
             first.resume()
         self.wait(DUMP_S)
@@ -90,9 +91,8 @@ class ProcessSandbox:
             return
 
 
-def _abort(process: psutil.Process) -> None:
-    """Send SIGABRT, and wait for a while until the process is dead or a zombie."""
-    until = time.monotonic() + DUMP_S
+def _abort(process: psutil.Process, until: float) -> None:
+    """Send SIGABRT, and wait until the process is dead or a zombie, or it is too late."""
     with suppress(psutil.NoSuchProcess):
         process.send_signal(signal.SIGABRT)
         while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
