@@ -1,7 +1,9 @@
 """Distance between two trials' outputs, AR step by AR step."""
 
 import math
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +44,8 @@ METRICS: Final[Mapping[str, Callable[[Array, Array], float]]] = {
 
 _ORDER: Final = {LATENTS: 0, FRAMES: 1}
 """What sides capture, in the order it is computed."""
+_THREADS: Final = min(8, os.cpu_count() or 1)
+"""AR steps compared at once; one of full-size frames needs half a GiB."""
 
 
 def compare_captures(
@@ -59,23 +63,28 @@ def compare_captures(
     Raises:
         IntegrityFault: A captured file is missing, altered or not what its event says.
     """
-    rows = []
     by_key = [{(c.ar, _ORDER[c.name]): c for c in side if c.name in _ORDER} for side in captures]
-    for key in sorted(by_key[0].keys() & by_key[1].keys()):
-        left, right = (
-            _load(folder / side[key].path, side[key])
-            for folder, side in zip(folders, by_key, strict=True)
-        )
-        ar, name = key[0], by_key[0][key].name
-        if left.shape != right.shape:
-            raise IntegrityFault(f"AR {ar}: captured shapes differ: {left.shape} and {right.shape}")
-        with np.errstate(all="ignore"):  # a collapsed output gives NaN, which no limit lets pass
-            values: dict[str, Any] = {name: metric(left, right) for name, metric in METRICS.items()}
-            values |= {"candidate_std": float(left.std()), "reference_std": float(right.std())}
-            if name == FRAMES:
-                values |= _worst_frame(ar, left, right)
-        rows.append(ParityRow(ar=ar, capture=name, **values, **labels))
-    return rows
+    pairs = [
+        (by_key[0][key], by_key[1][key]) for key in sorted(by_key[0].keys() & by_key[1].keys())
+    ]
+    # Frames take seconds an AR step, most of them in NumPy, which lets other threads run.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(lambda pair: _compare(folders, pair, labels), pairs))
+
+
+def _compare(
+    folders: tuple[Path, Path], pair: tuple[Capture, Capture], labels: dict[str, Any]
+) -> ParityRow:
+    ar, capture = pair[0].ar, pair[0].name
+    left, right = (_load(folder / c.path, c) for folder, c in zip(folders, pair, strict=True))
+    if left.shape != right.shape:
+        raise IntegrityFault(f"AR {ar}: captured shapes differ: {left.shape} and {right.shape}")
+    with np.errstate(all="ignore"):  # a collapsed output gives NaN, which no limit lets pass
+        values: dict[str, Any] = {name: metric(left, right) for name, metric in METRICS.items()}
+        values |= {"candidate_std": float(left.std()), "reference_std": float(right.std())}
+        if capture == FRAMES:
+            values |= _worst_frame(ar, left, right)
+    return ParityRow(ar=ar, capture=capture, **values, **labels)
 
 
 def _worst_frame(ar: int, candidate: Array, reference: Array) -> dict[str, Any]:

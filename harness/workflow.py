@@ -1,7 +1,7 @@
 """The main flow: load, plan, launch, parse, store, match, judge, render."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -110,7 +110,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "plan": dump_plan(planned.cells),
         "unsupported": [(cell.cell_id, cell.reason) for cell in planned.unsupported],
         "environments": {env.name: continuing.describe(env) for env in built.values()},
-        "roofline": _floors(planned, built, watcher),
+        "roofline": _floors(planned.cells, built, watcher),
         "sandbox": request.sandbox,
         "passed": request.passed,
         "state": State.RUNNING,
@@ -196,7 +196,9 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
     planned = replace(full, cells=tuple(c for c in full.cells if c.cell_id in wanted))
     _require_gpus(here, request.device, planned)
     built = _build_sides(planned, request, watcher)
-    floors = _floors(planned, built, watcher)
+    before = run_store.read_run()
+    ids = {*before["cells"], *wanted} - before.get("roofline", {}).keys()
+    floors = _floors([c for c in full.cells if c.cell_id in ids], built, watcher)
     with run_store.writing():
         repair.settle(run_store)
         run = run_store.read_run()
@@ -217,10 +219,10 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
 
 
 def _floors(
-    planned: Plan, built: Mapping[str, BuiltEnvironment], watcher: RunWatcher
+    planned: Iterable[PlannedCell], built: Mapping[str, BuiltEnvironment], watcher: RunWatcher
 ) -> dict[str, Any]:
     """Floor of each cell that runs on a GPU, from its kernels timed alone."""
-    cells = [cell for cell in planned.cells if cell.trials[0].job.device == "cuda"]
+    cells = [cell for cell in planned if cell.trials[0].job.device == "cuda"]
     floors = roofline.measure(cells, built["flashdreams"], watcher.note)
     return {cell_id: asdict(floor) for cell_id, floor in floors.items()}
 
