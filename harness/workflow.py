@@ -138,7 +138,7 @@ def resume_run(
         environments_dir=environments_dir,
         sandbox=run["sandbox"],
         base=base,
-        passed=tuple(run["passed"]),
+        passed=tuple(run.get("passed", ())),
     )
     return _go_on(request, run["cells"], watcher, limits)
 
@@ -158,7 +158,7 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
             f"{request.out} is a run of {run['suite']} on {run['device']}, "
             f"not of {planned.suite} on {planned.device}; pick another --into"
         )
-    request = replace(request, sandbox=run["sandbox"], passed=tuple(run["passed"]))
+    request = replace(request, sandbox=run["sandbox"], passed=tuple(run.get("passed", ())))
     return _go_on(request, [cell.cell_id for cell in planned.cells], watcher, limits)
 
 
