@@ -32,16 +32,17 @@ _MARKERS = {Phase.CAPTURE.value: "D"}
 
 
 def latency_charts(rows: Sequence[LatencyRow]) -> list[Chart]:
-    """One chart per recipe: baseline beside FlashDreams, a group per baseline and figure."""
-    recipes: dict[str, list[LatencyRow]] = {}
+    """Baseline beside FlashDreams: a chart per recipe and variant, a group per other figure."""
+    charts: dict[tuple[str, str], list[LatencyRow]] = {}
     for row in rows:
         if row.upstream_ms is not None or row.flashdreams_ms is not None:
-            recipes.setdefault(row.recipe, []).append(row)
-    return [_latency_chart(recipe, drawn) for recipe, drawn in recipes.items()]
+            charts.setdefault((row.recipe, row.variant), []).append(row)
+    return [_latency_chart(drawn) for drawn in charts.values()]
 
 
-def _latency_chart(recipe: str, rows: Sequence[LatencyRow]) -> Chart:
-    title = f"{recipe} on {display_device(rows[0].device)}"
+def _latency_chart(rows: Sequence[LatencyRow]) -> Chart:
+    variant = f", {rows[0].variant}," if rows[0].variant else ""
+    title = f"{rows[0].recipe}{variant} on {display_device(rows[0].device)}"
 
     def paint(axes: Axes) -> None:
         named: set[str] = set()

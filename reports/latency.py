@@ -10,9 +10,12 @@ from harness.records import Phase, Role, StepRow, Verdict
 from harness.store import Store
 from reports.evidence import CellEvidence, stored_cells
 from reports.measurement import clock_fault
+from reports.sides import listed
 
 COMPARED_STAGE = "diffuse"
 """From the first denoising call of an AR step to its KV update: the stage both sides have."""
+DECODE = "decode"
+"""The stage that follows where latents are decoded, compared together with the one before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,28 +62,39 @@ def latency_of(cell: CellEvidence) -> list[LatencyRow]:
     """Every figure of a cell; times of trials that failed are in none of them."""
     sides = [cell.processes(role) for role in (Role.REFERENCE, Role.CANDIDATE)]
     if not cell.steps:
-        return [_row(cell, sides, "no AR step was timed", _documented_statistic(cell))]
+        return [_row(cell, sides, "no AR step was timed", _from_ar2(cell, (COMPARED_STAGE,)))]
     if not is_streaming(cell):
         return [_row(cell, sides, "per denoising step with CFG", _per_denoising_step)]
+    steady = _steady_on_both(sides)
+    spans: list[tuple[str, ...]] = [(COMPARED_STAGE,)]
+    stages = [step.stages_ms for side in sides for trial in side for step in trial]
+    if stages and all(DECODE in each for each in stages):
+        spans.insert(0, (COMPARED_STAGE, DECODE))
     return [
-        _row(cell, sides, "diffuse, median from AR 2", _documented_statistic(cell)),
-        _row(cell, _steady_on_both(sides), "diffuse, steady state", _steady),
+        row
+        for span in spans
+        for row in (
+            _row(cell, sides, f"{' and '.join(span)}, median from AR 2", _from_ar2(cell, span)),
+            _row(cell, steady, f"{' and '.join(span)}, steady state", partial(_steady, span)),
+        )
     ]
 
 
 def protocol_notes(cells: Sequence[CellEvidence]) -> tuple[str, ...]:
-    """Recipes whose documented command ends before the first steady AR step, one sentence each."""
-    notes = {}
+    """Recipes whose documented command ends before the first steady AR step, in a sentence."""
+    recipes: dict[tuple[int, int], dict[str, None]] = {}
     for cell in cells:
         steady = [step.ar for step in cell.steps if step.phase == Phase.STEADY and step.ar > 0]
         ends = cell.pair.documented_ar_steps if cell.pair else 0
         if steady and ends and ends <= min(steady):
-            notes[cell.recipe] = (
-                f"The documented command of {cell.recipe} runs {ends} AR steps and never gets to "
-                f"the steady state, which begins at AR {min(steady)} at the earliest: its figure "
-                "is that of a window which is still filling."
-            )
-    return tuple(notes.values())
+            recipes.setdefault((ends, min(steady)), {})[cell.recipe] = None
+    return tuple(
+        f"The documented {'commands' if len(names) > 1 else 'command'} of {listed(list(names))} "
+        f"{'end' if len(names) > 1 else 'ends'} after {ends} AR steps, before the steady state, "
+        f"which begins at AR {begins} at the earliest: such a figure is that of a window which is "
+        "still filling."
+        for (ends, begins), names in recipes.items()
+    )
 
 
 def is_streaming(cell: CellEvidence) -> bool:
@@ -111,17 +125,14 @@ Figure = Callable[[Sequence[StepRow]], _Measured | None]
 """A process's figure from its AR steps; None where it has no step it could describe."""
 
 
-def _documented_statistic(cell: CellEvidence) -> Figure:
-    """The seed's statistic over the steps that the documented command runs."""
-    return partial(_from_ar2, cell.pair.documented_ar_steps if cell.pair else 0)
+def _from_ar2(cell: CellEvidence, span: Sequence[str]) -> Figure:
+    """The seed's statistic of a span, over the steps that the documented command runs."""
+    documented_ar_steps = cell.pair.documented_ar_steps if cell.pair else 0
+    return lambda trial: _measured(stats.seed_statistic(_timed(span, trial), documented_ar_steps))
 
 
-def _from_ar2(documented_ar_steps: int, trial: Sequence[StepRow]) -> _Measured | None:
-    return _measured(stats.seed_statistic(_timed(trial), documented_ar_steps))
-
-
-def _steady(trial: Sequence[StepRow]) -> _Measured | None:
-    return _measured(stats.steady_statistic(_timed(trial)))
+def _steady(span: Sequence[str], trial: Sequence[StepRow]) -> _Measured | None:
+    return _measured(stats.steady_statistic(_timed(span, trial)))
 
 
 def _per_denoising_step(trial: Sequence[StepRow]) -> _Measured | None:
@@ -138,11 +149,12 @@ def _measured(statistic: stats.Statistic) -> _Measured | None:
     return _Measured(ms=statistic.value_ms, window=window)
 
 
-def _timed(trial: Sequence[StepRow]) -> list[stats.Timed]:
+def _timed(span: Sequence[str], trial: Sequence[StepRow]) -> list[stats.Timed]:
+    """AR steps that have every stage of the span."""
     return [
-        (step.ar, step.phase, step.stages_ms[COMPARED_STAGE])
+        (step.ar, step.phase, sum(step.stages_ms[stage] for stage in span))
         for step in trial
-        if COMPARED_STAGE in step.stages_ms
+        if step.stages_ms.keys() >= set(span)
     ]
 
 

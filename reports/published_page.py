@@ -126,9 +126,10 @@ def _chart(recipe: str, rows: Sequence[PublishedRow]) -> Chart:
 def per_scene(evidence: Evidence, latency: Sequence[LatencyRow]) -> tuple[Comparison, ...]:
     """The published per-scene lines beside this run's; none where its suite has no scenes."""
     ids = [*evidence.run["cells"], *(cell_id for cell_id, _ in evidence.run["unsupported"])]
-    if not any(map(_scene_of, ids)):
+    published = load_published().per_scene
+    if not {row.scene for row in published} & set(map(_scene_of, ids)):
         return ()
-    return _compare(load_published().per_scene, _comparable(evidence, latency), evidence)
+    return _compare(published, _comparable(evidence, latency), evidence)
 
 
 def _comparable(evidence: Evidence, latency: Sequence[LatencyRow]) -> list[LatencyRow]:

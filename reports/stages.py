@@ -6,7 +6,7 @@ from statistics import median
 from harness.records import Role, StepRow
 from harness.stats import WARMUP_AR_STEPS
 from reports.evidence import CellEvidence
-from reports.latency import COMPARED_STAGE, is_streaming
+from reports.latency import COMPARED_STAGE, DECODE, is_streaming
 from reports.sides import display_side
 
 
@@ -75,6 +75,6 @@ def _medians(processes: list[list[StepRow]], first_ar: int) -> dict[str, float]:
 def _compared(cell: CellEvidence, stage: str, *, is_on_both: bool) -> str:
     if not is_on_both:
         return "no, one side only"
-    if stage != COMPARED_STAGE:
+    if stage not in (COMPARED_STAGE, DECODE):
         return "no, shown only"
     return "yes" if is_streaming(cell) else "by denoising step"

@@ -52,7 +52,7 @@ def print_summary(folder: Path, code: ExitCode) -> None:
         console.print(f"{pair.verdict:<13}{pair.cell_id}\n{'':<13}{pair.reason}")
     rows = [
         (
-            row.recipe,
+            f"{row.recipe} ({row.variant})" if row.variant else row.recipe,
             row.device,
             row.baseline,
             row.figure,
