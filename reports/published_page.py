@@ -1,6 +1,6 @@
 """The page "Published against measured": what the seed's figures are, beside what this run has."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +33,17 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """A published pair that this run has on a GPU for which nothing is published."""
+
+    recipe: str
+    baseline: str
+    published: tuple[PublishedRow, ...]
+    """One a GPU."""
+    measured: tuple[LatencyRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogReading:
     """A published log, read again."""
 
@@ -51,6 +62,7 @@ class PublishedPage:
     page_says: str
     per_step: tuple[Comparison, ...]
     per_scene: tuple[Comparison, ...]
+    elsewhere: tuple[Elsewhere, ...]
     meanings: tuple[tuple[str, str, str], ...]
     """Recipe, what its published figures measure, and where that is said."""
     charts: tuple[Chart, ...]
@@ -68,6 +80,7 @@ def build_published(evidence: Evidence, latency: Sequence[LatencyRow]) -> Publis
         page_says=published.page_says,
         per_step=_compare(published.per_step, measured, evidence),
         per_scene=_compare(published.per_scene, measured, evidence),
+        elsewhere=tuple(_elsewhere(published.per_step, measured)),
         meanings=tuple(
             dict.fromkeys(
                 (row.recipe, row.measures, row.source)
@@ -78,6 +91,28 @@ def build_published(evidence: Evidence, latency: Sequence[LatencyRow]) -> Publis
         logs=tuple(map(read_log, published.raw_logs)),
         run=" on ".join(filter(None, (evidence.run["suite"], evidence.run["device"]))),
     )
+
+
+def _elsewhere(
+    rows: Sequence[PublishedRow], measured: Sequence[LatencyRow]
+) -> Iterator[Elsewhere]:
+    """Ratios travel between GPUs better than milliseconds do, so they may be looked at together."""
+    for recipe, baseline in dict.fromkeys((row.recipe, row.baseline) for row in rows):
+        published = [row for row in rows if (row.recipe, row.baseline) == (recipe, baseline)]
+        known = {row.device for row in published}
+        ours = [
+            row
+            for row in measured
+            if (row.recipe, row.baseline, row.variant) == (recipe, baseline, "")
+            and row.device not in known
+        ]
+        if ours:
+            yield Elsewhere(
+                recipe=recipe,
+                baseline=baseline,
+                published=tuple(published),
+                measured=tuple(ours),
+            )
 
 
 def read_log(log: RawLog) -> LogReading:
