@@ -10,7 +10,17 @@ from harness.errors import IntegrityFault
 from harness.evidence import TrialResult
 from harness.matching import Difference
 from harness.plan import repeat_of
-from harness.records import Outcome, PairRow, ParityRow, PlannedCell, PlannedTrial, Role, Side
+from harness.records import (
+    REPEATED,
+    Outcome,
+    PairRow,
+    ParityRow,
+    PlannedCell,
+    PlannedTrial,
+    Role,
+    Side,
+    TrialRow,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +42,23 @@ def expected_trials(
             yield repeat_of(trial)
 
 
+def is_excused(trial: TrialRow) -> bool:
+    """Whether a trial's failure is put down to what disturbed it, so that its repetition decides.
+
+    Another process on the GPU takes memory as well as time.
+    """
+    is_first = not trial.trial_id.endswith(REPEATED)
+    return is_first and bool(trial.marks) and trial.outcome == Outcome.OOM
+
+
 def is_over(cell: PlannedCell, results: Mapping[str, TrialResult]) -> bool:
     """Whether no further trial of a cell starts: all have run, or there is a reason to stop."""
     if all(trial.trial_id in results for trial in expected_trials(cell, results)):
         return True
-    ended = any(r.row.invalid or r.row.outcome != Outcome.COMPLETED for r in results.values())
+    ended = any(
+        row.invalid or (row.outcome != Outcome.COMPLETED and not is_excused(row))
+        for row in (result.row for result in results.values())
+    )
     return ended or any(not difference.reason for difference in _differences(cell, results))
 
 
@@ -60,7 +82,11 @@ def judge_cell(
         known, damage = compare_outputs(cell, results, captures)
     rows = [result.row for result in results.values()]
     # A repetition is evidence like any other: without it, or with a failed one, nothing passes.
-    expected = replace(cell, trials=tuple(expected_trials(cell, results)))
+    excused = {row.trial_id for row in rows if is_excused(row)}
+    expected = replace(
+        cell,
+        trials=tuple(t for t in expected_trials(cell, results) if t.trial_id not in excused),
+    )
     judgement = damage or gates.judge(expected, rows, differences, known)
     return Judged(pair=_pair_row(cell, judgement, differences), parity=tuple(known))
 

@@ -247,12 +247,19 @@ def _classify(end: _End, job: wire.Job, work: Path) -> tuple[Outcome, str]:
     lines = [line.strip("│ ") for line in tail.splitlines() if re.search(r"\w", line)]
     short = [line for line in lines if any(sign in line for sign in _OOM_SIGNS)]
     if short and not _said_end(work, job):
-        return Outcome.OOM, short[-1][:_MAX_REASON]  # it begins with what was needed
+        return Outcome.OOM, _sentences(short[-1])  # it begins with what was needed
     last = lines[-1][-_MAX_REASON:] if lines else "no output"
     if end.status < 0:
         return Outcome.KILLED, f"signal {-end.status}; last line: {last}"
     failed = (Outcome.FAILED, f"exit status {end.status}; last line: {last}")
     return failed if end.status else (Outcome.COMPLETED, "")
+
+
+def _sentences(text: str) -> str:
+    """As many whole sentences as fit into a reason."""
+    if len(text) <= _MAX_REASON:
+        return text
+    return text[:_MAX_REASON].rpartition(". ")[0] or text[:_MAX_REASON]
 
 
 def _tail(log: Path) -> bytes:

@@ -93,9 +93,7 @@ def build_published(evidence: Evidence, latency: Sequence[LatencyRow]) -> Publis
     )
 
 
-def _elsewhere(
-    rows: Sequence[PublishedRow], measured: Sequence[LatencyRow]
-) -> Iterator[Elsewhere]:
+def _elsewhere(rows: Sequence[PublishedRow], measured: Sequence[LatencyRow]) -> Iterator[Elsewhere]:
     """Ratios travel between GPUs better than milliseconds do, so they may be looked at together."""
     for recipe, baseline in dict.fromkeys((row.recipe, row.baseline) for row in rows):
         published = [row for row in rows if (row.recipe, row.baseline) == (recipe, baseline)]

@@ -240,6 +240,10 @@ def _record_stages(recorder: Recorder, scheduler: Scheduler) -> None:
             super().record(stage)
             recorder.mark(stage, self.ends[stage] if is_ours else None)
 
+        def sync_and_summarize(self) -> dict[str, float]:
+            recorder.finished()  # the library's memory report and log line are in nobody's stage
+            return super().sync_and_summarize()
+
     pipeline_module.EventProfiler = RecordingProfiler
     sample = scheduler.sample
 

@@ -145,6 +145,26 @@ def test_repetition_that_fails_is_incomplete(place, tmp_path, name):
     assert repair.examine(open_run(tmp_path / "run")) == ()
 
 
+def test_memory_that_another_process_took_does_not_end_the_cell(place, tmp_path):
+    """The repetition of a disturbed launch that found no memory decides; both stay on record."""
+    folder = tmp_path / "run"
+    assert place.run(folder, f"{FIRST} oom") == 0, verdict(folder).reason
+    outcomes = {row.trial_id: row.outcome for row in open_run(folder).read_rows(TrialRow)}
+    (cell,) = read_evidence(folder).cells
+
+    assert (outcomes[FIRST], outcomes[FIRST + REPEATED]) == ("oom", "completed")
+    assert len(cell.processes(Role.CANDIDATE)) == 2
+    assert repair.examine(open_run(folder)) == ()
+
+
+def test_memory_that_is_short_twice_is_incomplete(place, tmp_path):
+    """A repetition is not repeated, whatever it failed of, and says what it needed."""
+    assert place.run(tmp_path / "run", f"{FIRST} oom", f"{FIRST}{REPEATED} oom") == 4
+
+    assert "oom: torch.OutOfMemoryError" in verdict(tmp_path / "run").reason
+    assert "20.00 MiB" in verdict(tmp_path / "run").reason
+
+
 def test_disturbed_run_is_sound(run):
     """Repetition and telemetry are what the raw evidence says."""
     assert repair.examine(open_run(run)) == ()

@@ -36,6 +36,7 @@ class Recorder:
         self._marks: dict[str, Mark] = {}
         self._denoise: list[Mark] = []
         self._wall_s = 0.0
+        self._wall_ms: float | None = None
         self._profiler: torch.profiler.profile | None = None
 
     def settings(self, settings: wire.Settings) -> None:
@@ -55,7 +56,7 @@ class Recorder:
         """Mark the start of an AR step, now or at a mark that was taken already."""
         self.prepare()
         self._marks, self._denoise = {}, []
-        self._wall_s = time.perf_counter()
+        self._wall_s, self._wall_ms = time.perf_counter(), None
         self._start = self._clock.mark() if at is None else at
 
     def denoise(self) -> None:
@@ -65,6 +66,14 @@ class Recorder:
     def mark(self, stage: str, at: Mark | None = None) -> None:
         """Mark the end of a stage; stages are timed from the previous mark."""
         self._marks[stage] = self._clock.mark() if at is None else at
+
+    def finished(self) -> None:
+        """Wait for the device and stop the host's clock.
+
+        ``end`` does so itself; this is for a side that sums up and prints before it gets there.
+        """
+        self._clock.synchronize()
+        self._wall_ms = (time.perf_counter() - self._wall_s) * 1e3
 
     def end(
         self,
@@ -83,8 +92,8 @@ class Recorder:
             frames: Returns the decoded frames [T, C, H, W] in [-1, 1], called when nothing is timed
                 any more; None where latents are not decoded.
         """
-        self._clock.synchronize()
-        wall_ms = (time.perf_counter() - self._wall_s) * 1e3
+        if self._wall_ms is None:
+            self.finished()
         stages_ms, previous = {}, self._start
         for stage, mark in self._marks.items():
             stages_ms[stage], previous = self._clock.elapsed_ms(previous, mark), mark
@@ -97,7 +106,7 @@ class Recorder:
             ar=ar,
             stages_ms=stages_ms,
             denoise_ms=tuple(map(self._clock.elapsed_ms, self._denoise, ends)),
-            wall_ms=wall_ms,
+            wall_ms=self._wall_ms,
             kernels_ms=self._kernels_ms(),
             captures=self._captures(ar, latents, frames) if ar in self.job.capture_steps else (),
         )

@@ -122,6 +122,8 @@ def main():
         stages_ms = STAGES_MS | {"diffuse": 2 * STAGES_MS["diffuse"]}
     if "crash" in wrong:
         sys.exit("the GPU fell off the bus")
+    if "oom" in wrong:
+        sys.exit("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.")
     offset += 1.0 if "differ" in wrong else 0.0
     events = [step(job, ar, offset, stages_ms) for ar in range(job["ar_steps"])]
     draws = job["ar_steps"] * job["denoising_steps"]
