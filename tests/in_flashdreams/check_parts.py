@@ -1,11 +1,13 @@
 """Checks of the runners' parts that need torch and flashdreams, run in that environment."""
 
 import os
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
+from types import SimpleNamespace
 
 import imageio.v3 as iio
 import numpy as np
@@ -18,12 +20,14 @@ from runners import cpu
 
 import check_loading
 import check_published
+import flashdreams.infra.pipeline.base as pipeline_base
 from flashdreams.infra.config import derive_config
 from flashdreams.infra.diffusion.scheduler import FlowMatchEulerDiscreteSchedulerConfig
 from flashdreams.recipes.cosmos.transformer.impl.modules import Timesteps
 
 from runners import exact_timesteps, first_frame, matched, self_forcing, video
-from runners.protocol import drive
+from runners.protocol import drive, wire
+from runners.protocol.recorder import Recorder
 
 
 def check_rope_is_a_rotation() -> None:
@@ -270,6 +274,28 @@ def check_matched_trials_refuse_what_they_do_not_drive() -> None:
         is_driven = not any(kind in slug for kind in ("i2v-1.3b", "wan2.2", "cosmos"))
         assert is_driven == (refusal == ""), slug
         assert is_driven or refusal.startswith(f"{slug} has no matched trial"), refusal
+
+
+def check_what_the_library_prints_is_not_timed() -> None:
+    """The host's clock stops when the device is done, not when the step line is out."""
+    job = SimpleNamespace(
+        device="cpu", nonce="n", dtype="float32", profile_steps=(), capture_steps=()
+    )
+    theirs = pipeline_base.EventProfiler
+    with TemporaryDirectory() as folder:
+        recorder = Recorder(job, Path(folder))
+        try:
+            matched._record_stages(recorder, SimpleNamespace(sample=None))
+            profiler = pipeline_base.EventProfiler()
+            profiler.record("diffuse")
+            profiler.sync_and_summarize()
+        finally:
+            pipeline_base.EventProfiler = theirs
+        time.sleep(0.2)  # the library reads the allocator and prints
+        recorder.end(0, torch.zeros(1), print_line=False)
+        recorder.close(0, {})
+        step, _ = wire.read_events(Path(folder) / wire.EVENTS_FILE, "n")
+    assert 0 < step.wall_ms < 100
 
 
 def check_load_gives_a_copy() -> None:
