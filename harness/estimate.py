@@ -18,6 +18,12 @@ READ_S_PER_GB = 1.8
 """Weights read, hashed and copied to the GPU: a process with 2.8 GB of them took 17 s to start."""
 COMPILE_S = 180.0
 """What compiling the network adds to a process."""
+FRAMES_S_PER_GB = 35.0
+"""Frames decoded, saved, hashed and compared: 13 AR steps of 29 MB each took 13 s a process."""
+ROOFLINE_S = 12.0
+"""What timing a cell's kernels alone takes before its first trial."""
+FRAMES_PER_LATENT, PIXELS_PER_LATENT = 4, 64
+"""How many video frames, and how many pixels each, a decoder makes of one latent pixel."""
 PATCH = 4
 """Latent pixels per token, 2 x 2."""
 
@@ -57,10 +63,19 @@ def estimate(job: Job, parameters: int, device: Device, gpus: int = 1) -> Estima
     forwards = job.ar_steps * (job.denoising_steps * _branches(job) + 1)
     compute_s = forwards * forward / (device.nominal_tflops * 1e12 * UTILISATION * gpus)
     read_s = READ_S_PER_GB * parameters * BYTES_PER_VALUE / 1e9
+    frames_s = 0.0
+    if job.decoder != "none":
+        frames_s = FRAMES_S_PER_GB * job.ar_steps * _frame_bytes(job) / 1e9
     return Estimate(
         memory_gb=memory_gb(job, parameters, gpus),
-        seconds=START_S + read_s + compute_s + (COMPILE_S if job.compile else 0.0),
+        seconds=START_S + read_s + compute_s + frames_s + (COMPILE_S if job.compile else 0.0),
     )
+
+
+def _frame_bytes(job: Job) -> int:
+    """Decoded RGB frames of an AR step, in 16 bit."""
+    pixels = job.len_t * job.latent_height * job.latent_width * FRAMES_PER_LATENT
+    return 3 * pixels * PIXELS_PER_LATENT * BYTES_PER_VALUE
 
 
 def _tokens_per_frame(job: Job) -> int:

@@ -147,9 +147,53 @@ def test_note_where_the_documented_command_ends_too_early():
     early = [cell(documented_ar_steps=2), cell(documented_ar_steps=2)]
     (note,) = protocol_notes(early)
 
-    assert f"of {RECIPE} runs 2 AR steps" in note
+    assert f"command of {RECIPE} ends after 2 AR steps" in note
     assert "begins at AR 2" in note
     assert protocol_notes([cell(documented_ar_steps=3)]) == ()
+
+
+def test_recipes_that_end_alike_share_a_note():
+    """One sentence, not one a recipe."""
+    early, pair = cell(documented_ar_steps=2), pair_row(documented_ar_steps=2)
+    other = replace(early, cell_id="other/h200/fastvideo", pair=replace(pair, recipe="other"))
+    (note,) = protocol_notes([early, other])
+
+    assert f"The documented commands of {RECIPE} and other end after 2 AR steps" in note
+
+
+def decoded(reference_ms, candidate_ms):
+    """A cell whose sides decode in these times; None where a side does not."""
+    made, times = cell(), {Role.REFERENCE: reference_ms, Role.CANDIDATE: candidate_ms}
+    steps = [
+        replace(step, stages_ms=step.stages_ms | {"decode": times[step.role]})
+        if times[step.role] is not None
+        else step
+        for step in made.steps
+    ]
+    return replace(made, steps=tuple(steps))
+
+
+def test_decoding_counts_where_both_sides_decode():
+    """Frames are what a user waits for: one figure with the decoder, one without."""
+    rows = {row.figure: row for row in latency_of(decoded(28.0, 13.0))}
+
+    assert list(rows) == [
+        "diffuse and decode, median from AR 2",
+        "diffuse and decode, steady state",
+        "diffuse, median from AR 2",
+        "diffuse, steady state",
+    ]
+    whole = rows["diffuse and decode, steady state"]
+    assert (whole.upstream_ms, whole.flashdreams_ms) == (460.0, 357.0)
+    assert (rows["diffuse, steady state"].upstream_ms) == 432.0
+
+
+@pytest.mark.parametrize("times", [(None, 13.0), (28.0, None), (None, None)])
+def test_decoding_of_one_side_is_not_compared(times):
+    """FlashDreams marks the stage without a decoder too; its time is no decoder's."""
+    figures = [row.figure for row in latency_of(decoded(*times))]
+
+    assert figures == ["diffuse, median from AR 2", "diffuse, steady state"]
 
 
 def test_no_note_without_a_steady_step_or_a_verdict():

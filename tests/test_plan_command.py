@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.estimate import READ_S_PER_GB, START_S, estimate
+from harness.estimate import FRAMES_S_PER_GB, READ_S_PER_GB, START_S, estimate
 from harness.plan import plan_suite
 from harness.suites import load_devices, load_recipes, load_suite, suite_names
 from tests.fakes.command import fdbench
@@ -110,6 +110,21 @@ def test_estimates_follow_the_shapes():
     start_s = START_S + READ_S_PER_GB * 2.838
     work_s, unguided_s = guided.seconds - start_s, unguided.seconds - start_s
     assert work_s / unguided_s == pytest.approx((2 * 6 + 1) / (6 + 1), rel=1e-3)
+
+
+def test_frames_take_time_too():
+    """29 MB an AR step at 480p, which every process saves and the judge compares."""
+    name, suite = load_suite("per-step")
+    plan = plan_suite(name, suite, load_recipes(), "h200", load_devices()["h200"])
+    (cell,) = [c for c in plan.cells if c.cell_id.endswith("taehv/h200/official/decoded")]
+    job = cell.trials[0].job
+    with_frames, without = (
+        estimate(one, 1_418_996_800, load_devices()["h200"]).seconds
+        for one in (job, replace(job, decoder="none"))
+    )
+
+    frames_gb = 13 * 12 * 480 * 832 * 3 * 2 / 1e9
+    assert with_frames - without == pytest.approx(FRAMES_S_PER_GB * frames_gb)
 
 
 def test_doctor_names_what_is_here():

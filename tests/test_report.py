@@ -373,7 +373,7 @@ def test_markdown_tables_have_no_empty_cell_and_equal_columns(tmp_path):
     made = make_run(tmp_path / "run", pair=pair, parity=[parity_row("pair", 0, 0.012)])
 
     tables = re.findall(r"(?:^\|.*\n)+", rendered(made)[1], flags=re.MULTILINE)
-    assert len(tables) == 5
+    assert len(tables) == 6
     for table in tables:
         rows = [re.split(r"(?<!\\)\|", line.strip("|")) for line in table.splitlines()]
         assert {len(row) for row in rows} == {len(rows[0])}

@@ -10,7 +10,7 @@ import click
 from harness import environments, suites, workflow
 from harness.cli.tables import make_console
 from harness.environments import Environment
-from harness.estimate import Estimate, estimate
+from harness.estimate import ROOFLINE_S, Estimate, estimate
 from harness.plan import cell_id_of
 from harness.records import PlannedCell, UnsupportedCell
 from harness.suites import Device, Recipe, Recipes
@@ -35,7 +35,7 @@ class CellOutline:
     memory_gb: float | None
     """Weights and KV cache per GPU, estimated; None where there is nothing to estimate from."""
     seconds: float | None
-    """All of its trials, estimated."""
+    """All of its trials and what is timed before them, estimated."""
 
 
 @click.command("plan")
@@ -94,7 +94,7 @@ def _outline_cell(
         published=_published_command(slug, recipe, gpus),
         trials=len(found.trials) if found else 0,
         memory_gb=round(max(need.memory_gb for need in needs), 1) if needs else None,
-        seconds=round(sum(need.seconds for need in needs)) if needs else None,
+        seconds=round(ROOFLINE_S + sum(need.seconds for need in needs)) if needs else None,
     )
 
 
