@@ -84,3 +84,21 @@ def test_cells_can_be_added_to_it(run):
     assert more.code == 5, more.err
     assert "GPU" in more.err
     assert "Traceback" not in more.err
+
+
+def test_readme_shows_lines_of_the_committed_report():
+    """Its table is a choice of the report's lines, figure for figure."""
+    _, head, *lines = (RESULTS / "h200" / "report" / "report.md").read_text().split("## Latency\n")
+    report = [cells(line) for line in "".join([head, *lines]).splitlines()]
+    known = {(*row[:1], *row[2:6], row[6].partition(" (")[0]) for row in report if len(row) == 8}
+    readme = (RESULTS.parent.parent / "README.md").read_text().partition("## Measured so far")[2]
+    shown = [cells(line) for line in readme.partition("[docs/results]")[0].splitlines()]
+    table = [tuple(row) for row in shown if len(row) == 6][2:]
+
+    assert table
+    assert set(table) <= known
+
+
+def cells(line):
+    """Cells of a line of a Markdown table; none of another line."""
+    return [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
