@@ -1,8 +1,8 @@
 """``--size tiny``: any runner's configuration, shrunk to seconds on a CPU, without a download.
 
 Network, video, window and number of UniPC steps shrink; weights are random, and stand-ins take the
-place of umT5, Cosmos-Reason1 and CLIP. Whatever is not about size stays as published, except that on a
-CPU nothing is compiled or captured and decoders compute in float32.
+place of umT5, Cosmos-Reason1 and CLIP. Whatever is not about size stays as published, except that
+on a CPU nothing is compiled or captured and decoders compute in float32.
 """
 
 import dataclasses
@@ -165,14 +165,19 @@ def _shrink(config: Any, folder: Path, *, on_cpu: bool) -> None:
     if type(config) in CHECKPOINTS:
         config.checkpoint_path = _checkpoint(folder, *CHECKPOINTS[type(config)])
     if on_cpu:
-        vars(config).update(dict.fromkeys(GPU_ONLY & vars(config).keys(), False))
-        # A CPU without AVX-512 takes half a minute for what float32 does in a quarter of a second.
-        vars(config).update({"dtype": torch.float32} if type(config) in DECODERS else {})
+        _adapt_to_cpu(config)
     for name, part in list(vars(config).items()):
         if type(part) in STAND_INS:
             setattr(config, name, STAND_INS[type(part)]())
         elif dataclasses.is_dataclass(part) and not isinstance(part, type):
             _shrink(part, folder, on_cpu=on_cpu)
+
+
+def _adapt_to_cpu(config: Any) -> None:
+    vars(config).update(dict.fromkeys(GPU_ONLY & vars(config).keys(), False))
+    if isinstance(config, WanVAEDecoderConfig | TeahvVAEDecoderConfig):
+        # In 16 bit a CPU without AVX-512 takes half a minute for a quarter of a second's work.
+        config.dtype = torch.float32
 
 
 def _shorten(transformer: Wan21TransformerConfig | CosmosTransformerConfig) -> None:
@@ -236,7 +241,6 @@ CHECKPOINTS: dict[type, tuple[str, Callable[[], dict[str, nn.Module]]]] = {
     TeahvVAEDecoderConfig: ("lighttae.pth", _taehv),
 }
 """Component that insists on a checkpoint file to the file's name and contents."""
-DECODERS = (WanVAEDecoderConfig, TeahvVAEDecoderConfig)
 
 
 def _image(folder: Path) -> Path:
