@@ -164,8 +164,7 @@ def _shrink(config: Any, folder: Path, *, on_cpu: bool) -> None:
         _shorten(config)
     if type(config) in CHECKPOINTS:
         config.checkpoint_path = _checkpoint(folder, *CHECKPOINTS[type(config)])
-    if on_cpu:
-        _adapt_to_cpu(config)
+    _adapt(config, on_cpu=on_cpu)
     for name, part in list(vars(config).items()):
         if type(part) in STAND_INS:
             setattr(config, name, STAND_INS[type(part)]())
@@ -173,7 +172,9 @@ def _shrink(config: Any, folder: Path, *, on_cpu: bool) -> None:
             _shrink(part, folder, on_cpu=on_cpu)
 
 
-def _adapt_to_cpu(config: Any) -> None:
+def _adapt(config: Any, *, on_cpu: bool) -> None:
+    if not on_cpu:
+        return
     vars(config).update(dict.fromkeys(GPU_ONLY & vars(config).keys(), False))
     if isinstance(config, WanVAEDecoderConfig | TeahvVAEDecoderConfig):
         # In 16 bit a CPU without AVX-512 takes half a minute for a quarter of a second's work.
