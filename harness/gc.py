@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +14,7 @@ from docker.errors import APIError, NotFound
 
 from harness.engine import answers, connect, engine_faults
 from harness.environments import cache_dir
-from harness.owners import OWNER, OWNER_FILE, OWNER_VARIABLE, TRIAL, is_orphan
+from harness.owners import OWNER, OWNER_FILE, OWNER_VARIABLE, TEMPORARY, TRIAL, is_orphan
 from harness.store import WORK, open_run
 
 _REMOVE_S = 20.0
@@ -81,11 +82,13 @@ def _owner_of(place: Path) -> str:
 
 
 def _folders() -> Iterator[str]:
-    """Shared inputs that were never finished."""
-    for label in sorted(cache_dir().glob(f"making-*/{OWNER_FILE}")):
-        if is_orphan(label.read_text("utf-8")):
-            shutil.rmtree(label.parent)
-            yield f"folder {label.parent}"
+    """Shared inputs that were never finished, and temporary folders of sides."""
+    temporary = Path(tempfile.gettempdir()).glob(f"{TEMPORARY}*/{OWNER_FILE}")
+    for label in sorted([*cache_dir().glob(f"making-*/{OWNER_FILE}"), *temporary]):
+        with suppress(FileNotFoundError, PermissionError):  # another user's, or gone by now
+            if is_orphan(label.read_text("utf-8")):
+                shutil.rmtree(label.parent)
+                yield f"folder {label.parent}"
 
 
 def _unfinished(folder: Path) -> Iterator[str]:

@@ -7,6 +7,8 @@ OWNER, TRIAL = "fdbench.owner", "fdbench.trial"
 """Labels of a container: the process it belongs to, and what it runs."""
 OWNER_VARIABLE, OWNER_FILE = "FDBENCH_OWNER", "owner"
 """The same in the environment of a process, and in a folder."""
+TEMPORARY = "fdbench-side-"
+"""How the temporary folder of a process begins."""
 OWN_CONTAINERS: set[str] = set()
 """Ids of the containers that this process has now."""
 

@@ -129,6 +129,23 @@ def test_gc_removes_an_orphaned_process_and_no_other():
             sleeper.wait()
 
 
+@pytest.mark.parametrize("sandbox", ["process"], indirect=True)
+def test_gc_removes_the_temporary_folder_of_a_dead_harness(environment, trial, tmp_path):
+    """A killed harness cannot tidy up; one that lives keeps the folders of its sides."""
+    environment("hangs_deaf"), trial()
+    harness = start_harness(tmp_path)
+    pids = json.loads((tmp_path / "work" / "pids.json").read_text())
+    variables = Path(f"/proc/{pids[0]}/environ").read_bytes().split(b"\0")
+    (folder,) = [v.removeprefix(b"TMPDIR=").decode() for v in variables if v[:7] == b"TMPDIR="]
+    assert f"folder {folder}" not in list(gc.collect(()))
+    harness.kill()
+    harness.wait()
+    assert Path(folder).is_dir()
+
+    assert f"folder {folder}" in list(gc.collect(()))
+    assert not Path(folder).exists()
+
+
 @pytest.mark.parametrize(
     ("change", "orphan"),
     [

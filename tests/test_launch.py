@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -246,6 +247,18 @@ def test_relative_job_folder_is_found(environment, trial, tmp_path, monkeypatch)
     row = launch(trial(), environment("completes"), Path("runs/work"), Listener(), GENEROUS).row
 
     assert row.outcome == Outcome.COMPLETED, row.reason
+
+
+def test_every_trial_starts_with_an_empty_temporary_folder(run, tmp_path):
+    """What one process compiled must not be there for the next: each one's start is a cold one."""
+    found = []
+    for _ in range(2):
+        assert run("leaves_compiled_code").row.outcome == Outcome.COMPLETED
+        found.append(json.loads((tmp_path / "work" / "temporary.json").read_text()))
+        shutil.rmtree(tmp_path / "work")
+
+    assert [one["kernels"] for one in found] == [[], []]
+    assert not (Path(found[0]["folder"]) / "kernel.cubin").exists()
 
 
 def test_side_sees_a_clean_environment(run, tmp_path, monkeypatch):

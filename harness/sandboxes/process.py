@@ -1,20 +1,22 @@
-"""The process sandbox: a process group of its own, a clean environment, its output in a file."""
+"""The process sandbox: a process group and a temporary folder of its own, a clean environment."""
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from harness.owners import OWNER_VARIABLE, owner_label
+from harness.owners import OWNER_FILE, OWNER_VARIABLE, TEMPORARY, owner_label
 from harness.sandboxes.contract import ALWAYS, DUMP_S, GRACE_S, LOG_FILE, Launch
 
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 """Variables of the harness that a side gets to see; everything else is left out."""
 _POLL_S = 0.01
 _WARDEN = Path(__file__).with_name("warden.py")
@@ -29,6 +31,10 @@ class ProcessSandbox:
     def __init__(self, launch: Launch) -> None:
         """Start the command; stdout and stderr go to the log."""
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        # What one process compiles must not warm the next one up: PyTorch keeps kernels there.
+        self._temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY))
+        (self._temporary / OWNER_FILE).write_text(owner_label(), "utf-8")
+        environment |= {"TMPDIR": str(self._temporary)}
         environment |= ALWAYS | dict(launch.variables) | {OWNER_VARIABLE: owner_label()}
         if launch.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(launch.gpus)
@@ -82,6 +88,7 @@ class ProcessSandbox:
         finally:  # a second Ctrl-C must leave no process behind either
             self._signal(signal.SIGKILL)
             status = self._process.wait()
+            shutil.rmtree(self._temporary, ignore_errors=True)
         return status
 
     def _signal(self, number: signal.Signals) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -369,6 +370,15 @@ def chatters(side):
 def shows_its_environment(side):
     """Write down the variables it was started with."""
     (side.folder / "environment.json").write_text(json.dumps(dict(os.environ)))
+
+
+def leaves_compiled_code(side):
+    """Say what is in the temporary folder, and leave something there as a compiler does."""
+    temporary = Path(tempfile.gettempdir())
+    found = {"folder": str(temporary), "kernels": [p.name for p in temporary.glob("kernel*")]}
+    (side.folder / "temporary.json").write_text(json.dumps(found))
+    (temporary / "kernel.cubin").write_text("compiled")
+    completes(side)
 
 
 def main():
