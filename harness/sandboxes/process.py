@@ -16,7 +16,7 @@ import psutil
 from harness.owners import OWNER_FILE, OWNER_VARIABLE, TEMPORARY, owner_label
 from harness.sandboxes.contract import ALWAYS, DUMP_S, GRACE_S, LOG_FILE, Launch
 
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 """Variables of the harness that a side gets to see; everything else is left out."""
 _POLL_S = 0.01
 _WARDEN = Path(__file__).with_name("warden.py")
@@ -34,7 +34,7 @@ class ProcessSandbox:
         # What one process compiles must not warm the next one up: PyTorch keeps kernels there.
         self._temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY))
         (self._temporary / OWNER_FILE).write_text(owner_label(), "utf-8")
-        environment |= {"TMPDIR": str(self._temporary)}
+        environment |= dict.fromkeys(("HOME", "TMPDIR"), str(self._temporary))
         environment |= ALWAYS | dict(launch.variables) | {OWNER_VARIABLE: owner_label()}
         if launch.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(launch.gpus)
