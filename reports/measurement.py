@@ -124,8 +124,8 @@ def _ratio(row: ParityRow, floors: Mapping[int, float]) -> float:
 def floor_line(
     floor: Mapping[str, Any] | None, figure: str, upstream_ms: float | None, own_ms: float | None
 ) -> FloorLine | None:
-    """A cell's figure over the floor that the run measured; None where it measured none."""
-    if floor is None:
+    """A cell's figure over the floor that the run measured; None where one of them is missing."""
+    if floor is None or (upstream_ms is None and own_ms is None):
         return None
     floor_ms = float(floor["diffuse_ms"])
     upstream, own = (None if ms is None else ms / floor_ms for ms in (upstream_ms, own_ms))
