@@ -1,13 +1,14 @@
 """``fdbench env``."""
 
 import json
+import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from harness import engine, environments, images, locks
+from harness import bundle, engine, environments, images, locks
 from harness.environments import Environment, load_environments
 from harness.errors import UsageFault
 from harness.sides import DOCKER, SANDBOXES
@@ -144,6 +145,33 @@ def import_command(path: Path) -> None:
     for image in images.load(path):
         images.verify(image)
         click.echo(f"{image.name}: {image.tag}")
+
+
+@env_group.command("bundle")
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--host",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="What python3 -m pip list --format=freeze prints on that machine.",
+)
+@click.option(
+    "--python",
+    default=".".join(platform.python_version_tuple()[:2]),
+    show_default=True,
+    help="Version of that machine's python3.",
+)
+def bundle_command(name: str, folder: Path, host: Path, python: str) -> None:
+    """Collect in FOLDER what a machine without network needs to run NAME ("all" for every one).
+
+    \b
+    Example: fdbench env bundle all gpu-kit --host freeze.txt --python 3.12
+    """
+    bundle.collect(_named(name), folder, bundle.read_host(host), python, click.echo)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    click.echo(f"{folder}: {size / 2**20:.0f} MiB; there, in bash: source {folder.name}/activate")
 
 
 @env_group.command("lock")
