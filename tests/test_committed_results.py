@@ -79,7 +79,7 @@ def test_cells_can_be_added_to_it(run):
     """The suite still plans the cells that it has: what is missing is the GPU, nothing else."""
     record = open_run(run).read_run()
     suite, device = record["suite"], record["device"]
-    more = fdbench("run", "--into", run, "--suite", suite, "--gpu", device, "--only", "framewise")
+    more = fdbench("run", "--into", run, "--suite", suite, "--gpu", device)
 
     assert more.code == 5, more.err
     assert "GPU" in more.err
