@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.errors import UsageFault
@@ -85,6 +85,12 @@ def cell_id_of(cell: SuiteCell, device_key: str) -> str:
     return "/".join(
         filter(None, (cell.recipe, device_key, cell.baseline, cell.variant, cell.scene))
     )
+
+
+def chosen(only: str, cell_ids: Iterable[str]) -> list[str]:
+    """Cells that a text picks: the one whose id it is, else all whose id contains it."""
+    ids = list(cell_ids)
+    return [only] if only in ids else [cell_id for cell_id in ids if only in cell_id]
 
 
 def repeat_of(trial: PlannedTrial) -> PlannedTrial:

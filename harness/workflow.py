@@ -74,7 +74,8 @@ def make_plan(request: RunRequest) -> tuple[suites.Suite, Plan]:
     key = suites.pick("device", request.device, devices)
     driven = environments.driven(request.environments_dir)
     planned = plan.plan_suite(name, suite, suites.load_recipes(), key, devices[key], driven)
-    cells = tuple(cell for cell in planned.cells if request.only in cell.cell_id)
+    picked = plan.chosen(request.only, [cell.cell_id for cell in planned.cells])
+    cells = tuple(cell for cell in planned.cells if cell.cell_id in picked)
     if planned.cells and not cells:
         known = "\n".join(cell.cell_id for cell in planned.cells)
         raise UsageFault(f"--only {request.only!r} matches no cell of {name}; it has:\n{known}")

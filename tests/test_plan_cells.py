@@ -6,7 +6,7 @@ import pytest
 
 from harness import suites
 from harness.errors import UsageFault
-from harness.plan import cell_id_of, plan_suite, repeat_of
+from harness.plan import cell_id_of, chosen, plan_suite, repeat_of
 from harness.records import Role
 from harness.suites import Suite, SuiteCell
 from tests.fakes.workplace import CELL as CELL_TOML
@@ -49,6 +49,17 @@ def test_variant_is_part_of_the_cells_name():
     ids = [trial.trial_id for cell in (matched, shipped) for trial in cell.trials]
     assert len(set(ids)) == len(ids)
     assert all(t.trial_id.startswith(shipped.cell_id.replace("/", ".")) for t in shipped.trials)
+
+
+def test_whole_name_picks_one_cell_and_a_part_of_it_all_that_have_it():
+    """A cell's name begins those of its variants, and has to be a name of its own to repeat it."""
+    ids = ["a/h200/official", "a/h200/official/decoded", "b/h200/official"]
+
+    assert chosen("a/h200/official", ids) == ["a/h200/official"]
+    assert chosen("official/decoded", ids) == ["a/h200/official/decoded"]
+    assert chosen("a/h200", ids) == ids[:2]
+    assert chosen("", ids) == ids
+    assert chosen("c", ids) == []
 
 
 def test_variant_and_scene_are_both_in_the_name():

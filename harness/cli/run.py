@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from harness import engine, sides, workflow
+from harness import engine, plan, sides, workflow
 from harness.cli.plan import outline
 from harness.cli.progress import pick_watcher
 from harness.cli.summary import print_summary
@@ -35,7 +35,12 @@ from harness.units import format_duration
     metavar="RUN",
     help="Add the cells to RUN, a run of the same suite and device.",
 )
-@click.option("--only", default="", metavar="TEXT", help="Run only cells whose id contains TEXT.")
+@click.option(
+    "--only",
+    default="",
+    metavar="TEXT",
+    help="Run only the cell with this id, or all whose id contains it.",
+)
 @click.option(
     "--envs",
     "environments_dir",
@@ -135,7 +140,8 @@ def run_command(
 
 def _estimated(request: workflow.RunRequest) -> str:
     """What the plan expects the run to take, start of the first trial on; empty on a CPU."""
-    rows = [row for row in outline(request.suite, request.device) if request.only in row.cell_id]
+    can_run = {row.cell_id: row for row in outline(request.suite, request.device) if row.trials}
+    rows = [can_run[cell_id] for cell_id in plan.chosen(request.only, can_run)]
     known = [row.seconds for row in rows if row.seconds is not None]
     if not known:
         return ""
