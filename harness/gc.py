@@ -14,6 +14,7 @@ from docker.errors import APIError, NotFound
 
 from harness.engine import answers, connect, engine_faults
 from harness.environments import cache_dir
+from harness.errors import EnvironmentFault
 from harness.owners import OWNER, OWNER_FILE, OWNER_VARIABLE, TEMPORARY, TRIAL, is_orphan
 from harness.store import WORK, open_run
 
@@ -85,10 +86,15 @@ def _folders() -> Iterator[str]:
     """Shared inputs that were never finished, and temporary folders of sides."""
     temporary = Path(tempfile.gettempdir()).glob(f"{TEMPORARY}*/{OWNER_FILE}")
     for label in sorted([*cache_dir().glob(f"making-*/{OWNER_FILE}"), *temporary]):
-        with suppress(FileNotFoundError, PermissionError):  # another user's, or gone by now
-            if is_orphan(label.read_text("utf-8")):
+        owner = ""
+        with suppress(FileNotFoundError, PermissionError):  # gone by now, or another user's
+            owner = label.read_text("utf-8")
+        if is_orphan(owner):
+            try:
                 shutil.rmtree(label.parent)
-                yield f"folder {label.parent}"
+            except PermissionError as error:
+                raise EnvironmentFault(f"{label.parent} cannot be removed: {error}") from error
+            yield f"folder {label.parent}"
 
 
 def _unfinished(folder: Path) -> Iterator[str]:

@@ -7,6 +7,7 @@ kept with every run, and both sides of a pair get the same.
 
 import importlib.metadata
 import os
+import site
 import subprocess
 import sys
 import sysconfig
@@ -81,7 +82,9 @@ def wanted(packages: Sequence[str], wheels: Path) -> list[str]:
 
 
 def _site_folders() -> list[str]:
-    return sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    """Where this Python finds installed packages: what ``pip list`` prints comes from there."""
+    users = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
+    return sorted({folder for folder in [*site.getsitepackages(), *users] if Path(folder).is_dir()})
 
 
 def _run(command: list[str], wheels: Path) -> None:

@@ -21,6 +21,7 @@ from harness.records import (
     Side,
     TrialRow,
 )
+from harness.telemetry import FOREIGN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +44,9 @@ def expected_trials(
 
 
 def is_excused(trial: TrialRow) -> bool:
-    """Whether a trial's failure is put down to what disturbed it, so that its repetition decides.
-
-    Another process on the GPU takes memory as well as time.
-    """
+    """Whether a lack of memory is another process's doing, so that the repetition decides alone."""
     is_first = not trial.trial_id.endswith(REPEATED)
-    return is_first and bool(trial.marks) and trial.outcome == Outcome.OOM
+    return is_first and trial.outcome == Outcome.OOM and FOREIGN in trial.marks
 
 
 def is_over(cell: PlannedCell, results: Mapping[str, TrialResult]) -> bool:

@@ -21,6 +21,8 @@ from runners.protocol import wire
 TELEMETRY_FILE = "telemetry.jsonl"
 """Raw samples, in the job folder."""
 PERIOD_S = 0.2
+FOREIGN = "used the GPU meanwhile"
+"""What the mark of a trial says of another process."""
 BUSY_PERCENT = 50
 """Utilisation from which a sample counts as taken under load."""
 SLOWED = {
@@ -101,7 +103,7 @@ def summarize(samples: Sequence[TelemetryRow], first_step_s: float | None) -> di
     ]
     foreign = sorted({sample.foreign for sample in samples if sample.foreign})
     if foreign:
-        marks.append(f"process {' and '.join(foreign)} used the GPU meanwhile")
+        marks.append(f"process {' and '.join(foreign)} {FOREIGN}")
     return {
         "sm_mhz": _median(sample.sm_mhz for sample in loaded),
         "power_w": _median(sample.power_w for sample in loaded),

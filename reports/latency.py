@@ -67,8 +67,7 @@ def latency_of(cell: CellEvidence) -> list[LatencyRow]:
         return [_row(cell, sides, "per denoising step with CFG", _per_denoising_step)]
     steady = _steady_on_both(sides)
     spans: list[tuple[str, ...]] = [(COMPARED_STAGE,)]
-    stages = [step.stages_ms for side in sides for trial in side for step in trial]
-    if stages and all(DECODE in each for each in stages):
+    if all(_decodes(side) for side in sides):
         spans.insert(0, (COMPARED_STAGE, DECODE))
     return [
         row
@@ -100,6 +99,10 @@ def protocol_notes(cells: Sequence[CellEvidence]) -> tuple[str, ...]:
 def is_streaming(cell: CellEvidence) -> bool:
     """Whether the cell has more than one AR step."""
     return any(step.ar > 0 for step in cell.steps)
+
+
+def _decodes(side: list[list[StepRow]]) -> bool:
+    return bool(side) and all(DECODE in step.stages_ms for trial in side for step in trial)
 
 
 def _steady_on_both(sides: Sequence[list[list[StepRow]]]) -> list[list[list[StepRow]]]:

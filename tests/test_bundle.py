@@ -5,10 +5,11 @@ import subprocess
 import pytest
 
 from harness import bundle
-from harness.errors import UsageFault
+from harness.errors import EnvironmentFault, UsageFault
 from tests.fakes.command import fdbench
 
-HOST = {"torch": "2.11.0", "click": "8.5.0", "huggingface-hub": "1.33.0"}
+PACKAGES = {"torch": "2.11.0", "click": "8.5.0", "huggingface-hub": "1.33.0"}
+HOST = bundle.Host(packages=PACKAGES, python="3.12")
 
 
 @pytest.fixture(scope="session")
@@ -57,9 +58,53 @@ def test_wheels_of_the_host_stay_out(host_list, tmp_path):
     assert not carried & {"torch", "numpy", "transformers", "safetensors"}
 
 
+def test_package_that_is_too_old_for_a_carried_one_is_carried_too(host_list, tmp_path):
+    """A host's huggingface_hub that diffusers refuses would stop the build there."""
+    old = tmp_path / "freeze.txt"
+    lines = host_list.read_text().splitlines()
+    kept = [line for line in lines if not line.lower().startswith(("huggingface", "diffusers"))]
+    old.write_text("\n".join([*kept, "huggingface_hub==0.20.0"]))
+    assert fdbench("env", "bundle", "diffusers", tmp_path / "kit", "--host", old).code == 0
+    carried = {path.name.split("-")[0] for path in (tmp_path / "kit" / "wheels").iterdir()}
+
+    assert carried >= {"diffusers", "huggingface_hub"}
+    assert not carried & {"torch", "numpy"}
+
+
+def test_activate_fails_where_fdbench_cannot_be_installed(tmp_path):
+    """Nothing is exported then, and nothing half installed counts the next time."""
+    (tmp_path / "fdbench").mkdir()
+    (tmp_path / "fdbench" / "fdbench-0.1.0-py3-none-any.whl").write_text("no wheel")
+    (tmp_path / "activate").write_text(bundle._ACTIVATE)
+    line = f"source {tmp_path}/activate; echo status $? wheels $FDBENCH_WHEELS"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+
+    assert done.stdout == "status 1 wheels\n"
+    assert not (tmp_path / "site").exists()
+
+
+def test_kit_for_another_processor(tmp_path):
+    """GB200 machines have Arm processors; a package with compiled code comes for that one."""
+    (tmp_path / "wheels").mkdir()
+    arm = bundle.Host(packages={}, python="3.12", machine="aarch64")
+    bundle._download(["safetensors==0.8.0\n"], tmp_path / "wheels", arm)
+    (wheel,) = (tmp_path / "wheels").iterdir()
+
+    assert wheel.name.endswith("aarch64.whl")
+
+
+def test_what_is_not_the_locked_file_is_refused(tmp_path):
+    """The lock has the hashes: another file of that name and version is no substitute."""
+    line = f"safetensors==0.8.0 --hash=sha256:{'0' * 64}\n"
+
+    with pytest.raises(EnvironmentFault, match="pip download failed"):
+        bundle._download([line], tmp_path / "wheels", HOST)
+    assert list((tmp_path / "wheels").iterdir()) == []
+
+
 def test_fdbench_needs_what_the_host_lacks_or_has_too_old():
     """A package that is there in a version that fits is left out, and so are its own needs."""
-    needs = bundle.needs_of("fdbench", HOST, "3.12")
+    needs = bundle.needs_of("fdbench", HOST)
 
     assert "click" not in needs
     assert needs.keys() >= {"huggingface-hub", "pydantic", "pydantic-core", "docker"}
@@ -68,21 +113,36 @@ def test_fdbench_needs_what_the_host_lacks_or_has_too_old():
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "names no torch"), ("numpy==2.0\n", "names no torch"), ("Package Version\n", "freeze")],
+    [
+        (b"", "names no torch"),
+        (b"numpy==2.0\n", "names no torch"),
+        (b"Package Version\n", "freeze"),
+        (b"\xff\xfe\x00", "names no torch"),
+    ],
 )
 def test_list_without_torch_is_refused(tmp_path, text, said):
     """An empty file would make a kit of everything but the one thing that must be there."""
-    (tmp_path / "freeze.txt").write_text(text)
+    (tmp_path / "freeze.txt").write_bytes(text)
 
     with pytest.raises(UsageFault, match=said):
-        bundle.read_host(tmp_path / "freeze.txt")
+        bundle.read_packages(tmp_path / "freeze.txt")
 
 
-@pytest.mark.parametrize("python", ["3", "3.12.1", "latest"])
-def test_version_of_python_is_two_numbers(tmp_path, python):
-    """Wheels are named by these two."""
+@pytest.mark.parametrize("python", ["3", "3.12.1", "latest", "3.10", "2.7"])
+def test_version_of_python_is_two_numbers(python):
+    """Wheels are named by these two, and fdbench runs from 3.11 on."""
     with pytest.raises(UsageFault, match="two numbers"):
-        bundle.collect(["diffusers"], tmp_path / "kit", HOST, python, print)
+        bundle.Host(packages=PACKAGES, python=python)
+
+
+def test_folder_below_a_file_is_refused(tmp_path):
+    """One line, no traceback."""
+    (tmp_path / "freeze.txt").write_text("torch==2.11.0\n")
+    kit = tmp_path / "freeze.txt" / "kit"
+    failed = fdbench("env", "bundle", "diffusers", kit, "--host", tmp_path / "freeze.txt")
+
+    assert failed.code == 2
+    assert "kit cannot be made" in failed.err
 
 
 def test_failure_leaves_nothing_and_an_existing_folder_is_kept(tmp_path, monkeypatch):

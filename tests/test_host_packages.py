@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from harness import host_packages
 from harness.errors import EnvironmentFault, UsageFault
@@ -191,3 +193,14 @@ def test_python_of_the_system_makes_it_too(wheels, tmp_path):
 
     assert "dist-packages" not in done.stderr
     assert list((tmp_path / "env").glob("lib/python3*/site-packages/host.pth")), done.stderr
+
+
+def test_environments_see_what_pip_lists():
+    """The list that a kit is made from and the folders that environments look into are the same."""
+    words = [sys.executable, "-m", "pip", "list", "--format=freeze"]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    seen = metadata.distributions(path=host_packages._site_folders())
+
+    assert {canonicalize_name(line.partition("==")[0]) for line in listed} <= {
+        canonicalize_name(one.name) for one in seen
+    }

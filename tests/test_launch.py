@@ -249,6 +249,18 @@ def test_relative_job_folder_is_found(environment, trial, tmp_path, monkeypatch)
     assert row.outcome == Outcome.COMPLETED, row.reason
 
 
+@pytest.mark.parametrize("sandbox", ["process"], indirect=True)
+def test_start_that_fails_leaves_no_temporary_folder(run, tmp_path, monkeypatch):
+    """A job folder that is gone is a failed trial, and nothing of it stays behind."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("harness.sandboxes.process.LOG_FILE", "no/such/folder/log.txt")
+    row = run("completes").row
+
+    assert (row.outcome, "cannot be started" in row.reason) == (Outcome.FAILED, True)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 def test_every_trial_starts_with_an_empty_temporary_folder(run, tmp_path):
     """What one process compiled must not be there for the next: each one's start is a cold one."""
     found = []

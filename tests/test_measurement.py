@@ -196,6 +196,14 @@ def test_decoding_of_one_side_is_not_compared(times):
     assert figures == ["diffuse, median from AR 2", "diffuse, steady state"]
 
 
+def test_decoding_is_not_compared_where_a_side_has_no_process():
+    """FlashDreams alone, which marks the stage without a decoder, makes no such figure."""
+    whole = decoded(28.0, 13.0)
+    alone = replace(whole, steps=tuple(s for s in whole.steps if s.role == Role.CANDIDATE))
+
+    assert not any("decode" in row.figure for row in latency_of(alone))
+
+
 def test_no_note_without_a_steady_step_or_a_verdict():
     """Nothing is said about a steady state that nobody saw, or a cell nobody judged."""
     unseen = cell(documented_ar_steps=1)

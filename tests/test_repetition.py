@@ -146,20 +146,24 @@ def test_repetition_that_fails_is_incomplete(place, tmp_path, name):
 
 
 def test_memory_that_another_process_took_does_not_end_the_cell(place, tmp_path):
-    """The repetition of a disturbed launch that found no memory decides; both stay on record."""
+    """The repetition of a launch beside another process decides; both stay on record."""
     folder = tmp_path / "run"
-    assert place.run(folder, f"{FIRST} oom") == 0, verdict(folder).reason
+    assert place.run(folder, f"{FIRST} oom crowded") == 0, verdict(folder).reason
     outcomes = {row.trial_id: row.outcome for row in open_run(folder).read_rows(TrialRow)}
     (cell,) = read_evidence(folder).cells
 
+    assert "process 4711 used the GPU meanwhile" in marks(folder)[FIRST]
     assert (outcomes[FIRST], outcomes[FIRST + REPEATED]) == ("oom", "completed")
     assert len(cell.processes(Role.CANDIDATE)) == 2
     assert repair.examine(open_run(folder)) == ()
 
 
-def test_memory_that_is_short_twice_is_incomplete(place, tmp_path):
-    """A repetition is not repeated, whatever it failed of, and says what it needed."""
-    assert place.run(tmp_path / "run", f"{FIRST} oom", f"{FIRST}{REPEATED} oom") == 4
+@pytest.mark.parametrize(
+    "names", [(f"{FIRST} oom",), (f"{FIRST} oom crowded", f"{FIRST}{REPEATED} oom crowded")]
+)
+def test_memory_that_nobody_took_or_that_is_short_twice_is_incomplete(place, tmp_path, names):
+    """Heat takes no memory; a repetition is not repeated. The reason says what was needed."""
+    assert place.run(tmp_path / "run", *names) == 4
 
     assert "oom: torch.OutOfMemoryError" in verdict(tmp_path / "run").reason
     assert "20.00 MiB" in verdict(tmp_path / "run").reason

@@ -163,13 +163,21 @@ def import_command(path: Path) -> None:
     show_default=True,
     help="Version of that machine's python3.",
 )
-def bundle_command(name: str, folder: Path, host: Path, python: str) -> None:
+@click.option(
+    "--machine",
+    type=click.Choice(bundle.MACHINES),
+    default=bundle.MACHINES[0],
+    show_default=True,
+    help="That machine's processor.",
+)
+def bundle_command(name: str, folder: Path, host: Path, python: str, machine: str) -> None:
     """Collect in FOLDER what a machine without network needs to run NAME ("all" for every one).
 
     \b
     Example: fdbench env bundle all gpu-kit --host freeze.txt --python 3.12
     """
-    bundle.collect(_named(name), folder, bundle.read_host(host), python, click.echo)
+    there = bundle.Host(packages=bundle.read_packages(host), python=python, machine=machine)
+    bundle.collect(_named(name), folder, there, click.echo)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     click.echo(f"{folder}: {size / 2**20:.0f} MiB; there, in bash: source {folder.name}/activate")
 

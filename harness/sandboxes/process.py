@@ -30,18 +30,26 @@ class ProcessSandbox:
 
     def __init__(self, launch: Launch) -> None:
         """Start the command; stdout and stderr go to the log."""
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         # What one process compiles must not warm the next one up: PyTorch keeps kernels there.
         self._temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY))
-        (self._temporary / OWNER_FILE).write_text(owner_label(), "utf-8")
+        try:
+            (self._temporary / OWNER_FILE).write_text(owner_label(), "utf-8")
+            self._started = time.monotonic()
+            self._process = self._start(launch)
+        except OSError:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            raise
+        resource.prlimit(self._process.pid, resource.RLIMIT_CORE, (0, 0))
+
+    def _start(self, launch: Launch) -> "subprocess.Popen[bytes]":
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         environment |= dict.fromkeys(("HOME", "TMPDIR"), str(self._temporary))
         environment |= ALWAYS | dict(launch.variables) | {OWNER_VARIABLE: owner_label()}
         if launch.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(launch.gpus)
         warden = [sys.executable, "-I", "-S", str(_WARDEN), str(os.getpid())]
-        self._started = time.monotonic()
         with (launch.folder / LOG_FILE).open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            return subprocess.Popen(  # noqa: S603
                 [*warden, *launch.command],
                 cwd=launch.folder,
                 env=environment,
@@ -50,7 +58,6 @@ class ProcessSandbox:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        resource.prlimit(self._process.pid, resource.RLIMIT_CORE, (0, 0))
 
     @property
     def wall_s(self) -> float:

@@ -96,12 +96,17 @@ def disturbance():
     return next((words for words in named if words[0] == os.path.basename(os.getcwd())), [])  # noqa: PTH109, PTH119
 
 
-def write_telemetry():
+def write_telemetry(foreign=""):
     """Leave what the harness samples on a GPU: one that is busy, and slowed half of the time."""
     with open("telemetry.jsonl", "w") as file:  # noqa: PTH123
         for number in range(4):
             sample = {"at_s": 3600.0 + number, "gpu": "GPU-1", "sm_mhz": 1000, "memory_mhz": 3201}
-            sample |= {"power_w": 500.0, "temperature_c": 80, "busy_percent": 100, "foreign": ""}
+            sample |= {
+                "power_w": 500.0,
+                "temperature_c": 80,
+                "busy_percent": 100,
+                "foreign": foreign,
+            }
             sample |= {"reasons": SLOWED * (number % 2), "energy_j": 100.0 * number}
             file.write(json.dumps(sample) + "\n")
 
@@ -118,7 +123,7 @@ def main():
     offset = float(os.environ["SIDE_OFFSET"]) + (0.002 if job["dtype"] == "float32" else 0.0)
     wrong, stages_ms = disturbance(), STAGES_MS
     if wrong:
-        write_telemetry()
+        write_telemetry("4711" if "crowded" in wrong else "")
         stages_ms = STAGES_MS | {"diffuse": 2 * STAGES_MS["diffuse"]}
     if "crash" in wrong:
         sys.exit("the GPU fell off the bus")
