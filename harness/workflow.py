@@ -198,8 +198,8 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
     _require_gpus(here, request.device, planned)
     built = _build_sides(planned, request, watcher)
     before = run_store.read_run()
-    ids = {*before["cells"], *wanted} - before.get("roofline", {}).keys()
-    floors = _floors([c for c in full.cells if c.cell_id in ids], built, watcher)
+    without_floor = {*before["cells"], *wanted} - before.get("roofline", {}).keys()
+    floors = _floors([c for c in full.cells if c.cell_id in without_floor], built, watcher)
     with run_store.writing():
         repair.settle(run_store)
         run = run_store.read_run()

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from harness.records import Role, TrialRow
 from reports.evidence import CellEvidence, Evidence
 from reports.sides import display_side, listed
@@ -68,6 +71,7 @@ class EnvironmentLine:
     name: str
     description: str
     packages: tuple[str, ...]
+    """The declared ones, in the version that was installed."""
     reason_no_deps: str
     digest: str
     code_digest: str
@@ -118,13 +122,27 @@ def environment_lines(evidence: Evidence) -> tuple[EnvironmentLine, ...]:
         EnvironmentLine(
             name=display_side(name),
             description=described["description"],
-            packages=tuple(described["packages"]),
+            packages=_as_installed(described["packages"], described.get("installed", ())),
             reason_no_deps=described["reason_no_deps"],
             digest=described["digest"],
             code_digest=described["code_digest"],
         )
         for name, described in evidence.run["environments"].items()
     )
+
+
+def _as_installed(declared: Sequence[str], installed: Sequence[str]) -> tuple[str, ...]:
+    """Declared packages as they ran: with the host's own packages a version may be another."""
+    versions = {
+        canonicalize_name(name): version
+        for name, _, version in (one.partition("==") for one in installed)
+    }
+    lines = []
+    for one in declared:
+        named, _, pinned = one.partition("==")
+        found = versions.get(canonicalize_name(Requirement(one).name), pinned)
+        lines.append(one if found == pinned else f"{named}=={found} ({pinned} declared)")
+    return tuple(lines)
 
 
 def machine_lines(evidence: Evidence) -> tuple[tuple[str, str], ...]:

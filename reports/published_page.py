@@ -94,7 +94,7 @@ def build_published(evidence: Evidence, latency: Sequence[LatencyRow]) -> Publis
 
 
 def _elsewhere(rows: Sequence[PublishedRow], measured: Sequence[LatencyRow]) -> Iterator[Elsewhere]:
-    """Ratios travel between GPUs better than milliseconds do, so they may be looked at together."""
+    """Published pairs that were measured on a GPU for which the page has no line of its own."""
     for recipe, baseline in dict.fromkeys((row.recipe, row.baseline) for row in rows):
         published = [row for row in rows if (row.recipe, row.baseline) == (recipe, baseline)]
         known = {row.device for row in published}

@@ -403,6 +403,21 @@ def test_notice_says_only_what_is_true_of_the_run(tmp_path, changes, notice):
     assert ("times mean nothing" in text) == ("CPU" in notice)
 
 
+def test_packages_are_shown_as_they_were_installed(tmp_path):
+    """A host's own PyTorch is what ran, whatever the declaration says."""
+    run = run_json()
+    environment = run["environments"]["flashdreams"]
+    environment["packages"] = ["torch==2.13.0", "imageio[ffmpeg]==2.38.1", "flashdreams==0.1.0"]
+    environment["installed"] = ["ImageIO==2.38.1", "torch==2.11.0", "numpy==2.5.2"]
+    page, markdown = rendered(make_run(tmp_path / "run", run=run))
+
+    for text in (page, markdown.replace("\\", "")):
+        assert "torch==2.11.0 (2.13.0 declared)" in text
+        assert "imageio[ffmpeg]==2.38.1" in text
+        assert "2.38.1 declared" not in text
+        assert "flashdreams==0.1.0" in text
+
+
 def test_second_render_gives_the_same_bytes(tmp_path):
     """Neither the time of rendering nor the order of a set gets into the files."""
     made = passing_run(tmp_path / "run")
