@@ -6,13 +6,17 @@ test on a machine without either could only test a stand-in.
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pynvml
 import pytest
 
 from harness.errors import IntegrityFault
-from harness.records import TelemetryRow
-from harness.telemetry import SLOWED, read_samples, summarize
+from harness.judging import is_excused
+from harness.launch import _classify, _End
+from harness.records import REPEATED, Outcome, TelemetryRow
+from harness.telemetry import FOREIGN, SLOWED, read_samples, summarize
+from tests.fakes import samples
 
 IDS = {"trial_id": "a.candidate.flashdreams.0", "cell_id": "a/h200/official"}
 SAMPLE = TelemetryRow(
@@ -180,3 +184,20 @@ def test_line_that_is_no_sample_is_a_fault(read, bad):
     before = line().encode()
     with pytest.raises(IntegrityFault, match=r"telemetry\.jsonl holds a line that is no sample"):
         read(before + (bad if isinstance(bad, bytes) else bad.encode()) + before)
+
+
+def test_real_trial_without_memory_names_what_it_needed_and_who_was_there():
+    """As an H200 left it: the reason ends with a sentence, and the mark excuses the trial."""
+    folder = Path(__file__).parent / "golden_trials" / "h200_out_of_memory"
+    outcome, reason = _classify(_End(status=1), samples.job(), folder)
+    read = read_samples(folder / "telemetry.jsonl", *IDS.values())
+    marks = summarize(read, None)["marks"]
+
+    assert outcome == Outcome.OOM
+    assert "Tried to allocate 20.00 MiB." in reason
+    assert reason.endswith("Process 7186 has 137.79 GiB memory in use")
+    assert marks == f"process 7186 {FOREIGN}"
+    row = samples.trial_row(outcome=outcome, reason=reason, marks=marks)
+    assert is_excused(row)
+    assert not is_excused(replace(row, marks="hardware slowdown in 2 of 4 samples"))
+    assert not is_excused(replace(row, trial_id=row.trial_id + REPEATED))
