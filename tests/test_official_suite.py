@@ -195,10 +195,9 @@ def test_the_first_frame_matters(tmp_path, environments_dir, old, new):
     assert finished.code == 3, finished.text
 
 
-def test_wrong_commit_is_refused_before_anything_runs(tmp_path, environments_dir, monkeypatch):
-    """Another commit of the same repository: exit code 5, and no run folder."""
+def test_wrong_commit_is_refused_before_anything_runs(tmp_path, environments_dir):
+    """Files other than the pinned commit's: exit code 5, and no run folder."""
     require_source("self_forcing")
-    monkeypatch.delenv("FDBENCH_SOURCES", raising=False)
     pinned = environments.load_environments()["self_forcing"].source.tree_sha256
     spoil(environments_dir, "self_forcing/env.toml", pinned, "0" * 64)
 
