@@ -109,9 +109,8 @@ def collect(names: Sequence[str], folder: Path, host: Host, report: Callable[[st
         raise UsageFault(f"{folder} cannot be made: {error}") from error
     try:
         _copy_sources(names, place / "sources", report)
-        for name in names:
-            report(f"fetching what {name} needs and that machine lacks")
-            _fetch_environment(name, place / "wheels", host)
+        report("fetching what the environments need and that machine lacks")
+        _fetch_environments(names, place / "wheels", host)
         report("fetching what fdbench needs and that machine lacks")
         own = [f"{name}=={version}\n" for name, version in needs_of("fdbench", host).items()]
         _download(own, place / "fdbench", host)
@@ -155,15 +154,15 @@ def _copy_sources(names: Sequence[str], folder: Path, report: Callable[[str], No
                 below.chmod(0o755)  # a staged source cannot be written, nor then be removed
 
 
-def _fetch_environment(name: str, folder: Path, host: Host) -> None:
-    """Fetch an environment's locked wheels but PyTorch's: what the host lacks or has unfit."""
-    lock = {
-        package: _MARKER.sub(" ", block, count=1)
-        for package, block in locks.read_lock(ENVIRONMENTS_DIR / name / locks.OWN_LOCK).items()
-        if host.asks_for(Requirement(block.partition("\\")[0].strip()))
-    }
-    without_needs = environments.load_environments()[name].no_deps
-    loners = {normalised(Requirement(one).name) for one in without_needs}
+def _fetch_environments(names: Sequence[str], folder: Path, host: Host) -> None:
+    """Fetch the environments' locked wheels but PyTorch's: what the host lacks or has unfit."""
+    declared, lock, loners = environments.load_environments(), dict[str, str](), set[str]()
+    for name in names:
+        for package, block in locks.read_lock(ENVIRONMENTS_DIR / name / locks.OWN_LOCK).items():
+            if host.asks_for(Requirement(block.partition("\\")[0].strip())):
+                lock[package] = _MARKER.sub(" ", block, count=1)
+        loners |= {normalised(Requirement(one).name) for one in declared[name].no_deps}
+    folder.mkdir()  # also where the host has everything: FDBENCH_WHEELS has to name a folder
     missing, carried = lock.keys() - host.packages.keys(), set[str]()
     while missing:
         _download([lock[package] for package in sorted(missing)], folder, host)

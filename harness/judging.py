@@ -11,7 +11,6 @@ from harness.evidence import TrialResult
 from harness.matching import Difference
 from harness.plan import repeat_of
 from harness.records import (
-    REPEATED,
     Outcome,
     PairRow,
     ParityRow,
@@ -45,8 +44,9 @@ def expected_trials(
 
 def is_excused(trial: TrialRow) -> bool:
     """Whether a lack of memory is another process's doing, so that the repetition decides alone."""
-    is_first = not trial.trial_id.endswith(REPEATED)
-    return is_first and trial.outcome == Outcome.OOM and FOREIGN in trial.marks
+    if trial.is_repetition:
+        return False
+    return trial.outcome == Outcome.OOM and FOREIGN in trial.marks
 
 
 def is_over(cell: PlannedCell, results: Mapping[str, TrialResult]) -> bool:

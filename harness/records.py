@@ -293,6 +293,11 @@ class TrialRow:
     facts: str
     """JSON object of versions and stand-ins that are kept but not compared."""
 
+    @property
+    def is_repetition(self) -> bool:
+        """Whether it was launched because something disturbed the times of another launch."""
+        return self.trial_id.endswith(REPEATED)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TelemetryRow:

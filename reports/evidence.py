@@ -71,7 +71,8 @@ class CellEvidence:
         A launch whose times were disturbed gives way to its repetition.
         """
         trials: dict[str, list[StepRow]] = {}
-        repeated = {trial.trial_id.removesuffix(REPEATED) for trial in self.trials if _again(trial)}
+        again = [trial.trial_id for trial in self.trials if trial.is_repetition]
+        repeated = {trial_id.removesuffix(REPEATED) for trial_id in again}
         for step in sorted(self.steps, key=lambda step: (step.process, step.ar)):
             if step.role == role and step.trial_id not in repeated:
                 trials.setdefault(step.trial_id, []).append(step)
@@ -152,10 +153,6 @@ def stored_cells(store: Store) -> list[CellEvidence]:
         store.read_rows(StepRow),
         store.read_rows(ParityRow),
     )
-
-
-def _again(trial: TrialRow) -> bool:
-    return trial.trial_id.endswith(REPEATED)
 
 
 def _read_imports(store: Store) -> list[ImportedLog]:

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from harness import bundle
+from harness import bundle, environments, locks
 from harness.errors import EnvironmentFault, UsageFault
 from tests.fakes.command import fdbench
 
@@ -91,6 +91,15 @@ def test_kit_for_another_processor(tmp_path):
     (wheel,) = (tmp_path / "wheels").iterdir()
 
     assert wheel.name.endswith("aarch64.whl")
+
+
+def test_host_that_has_everything_gets_an_empty_folder_of_wheels(tmp_path):
+    """FDBENCH_WHEELS names it, and a name of no folder is refused."""
+    lock = locks.read_lock(environments.ENVIRONMENTS_DIR / "wan21" / locks.OWN_LOCK)
+    full = bundle.Host(packages=locks.versions(lock), python="3.12")
+    bundle._fetch_environments(["wan21"], tmp_path / "wheels", full)
+
+    assert list((tmp_path / "wheels").iterdir()) == []
 
 
 def test_what_is_not_the_locked_file_is_refused(tmp_path):
