@@ -69,7 +69,7 @@ def refuse_changed_environments(
         env = built[suites.parse_side(row.side, row.trial_id).environment]
         now = {"packages": env.digest, "code": env.code_digest, "source": describe(env)["source"]}
         was = {"packages": row.environment_digest, "code": row.code_digest}
-        was |= {"source": before[env.name].get("source")}
+        was |= {"source": before[env.name]["source"]}
         changed = [what for what in now if now[what] != was[what]]
         if changed:
             raise UsageFault(

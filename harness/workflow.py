@@ -139,7 +139,7 @@ def resume_run(
         environments_dir=environments_dir,
         sandbox=run["sandbox"],
         base=base,
-        passed=tuple(run.get("passed", ())),
+        passed=tuple(run["passed"]),
     )
     return _go_on(request, run["cells"], watcher, limits)
 
@@ -159,7 +159,7 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
             f"{request.out} is a run of {run['suite']} on {run['device']}, "
             f"not of {planned.suite} on {planned.device}; pick another --into"
         )
-    request = replace(request, sandbox=run["sandbox"], passed=tuple(run.get("passed", ())))
+    request = replace(request, sandbox=run["sandbox"], passed=tuple(run["passed"]))
     return _go_on(request, [cell.cell_id for cell in planned.cells], watcher, limits)
 
 
@@ -198,7 +198,7 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
     _require_gpus(here, request.device, planned)
     built = _build_sides(planned, request, watcher)
     before = run_store.read_run()
-    without_floor = {*before["cells"], *wanted} - before.get("roofline", {}).keys()
+    without_floor = {*before["cells"], *wanted} - before["roofline"].keys()
     floors = _floors([c for c in full.cells if c.cell_id in without_floor], built, watcher)
     with run_store.writing():
         repair.settle(run_store)
@@ -211,7 +211,7 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
             "plan": dump_plan(cells),
             "sittings": [*run["sittings"], _sitting(here)],
             "environments": continuing.environments_of(run["environments"], built),
-            "roofline": run.get("roofline", {}) | floors,
+            "roofline": run["roofline"] | floors,
             "state": State.RUNNING,
         }
         run_store.write_run(run)

@@ -140,7 +140,7 @@ def _section(evidence: Evidence, cell: CellEvidence, command: str) -> CellSectio
 def _floor(evidence: Evidence, cell: CellEvidence) -> FloorLine | None:
     """The last of a cell's figures, steady or per denoising step, over the measured floor."""
     row = latency_of(cell)[-1]
-    floor = evidence.run.get("roofline", {}).get(cell.cell_id)
+    floor = evidence.run["roofline"].get(cell.cell_id)
     return floor_line(floor, row.figure, row.upstream_ms, row.flashdreams_ms)
 
 

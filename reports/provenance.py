@@ -122,7 +122,7 @@ def environment_lines(evidence: Evidence) -> tuple[EnvironmentLine, ...]:
         EnvironmentLine(
             name=display_side(name),
             description=described["description"],
-            packages=_as_installed(described["packages"], described.get("installed", ())),
+            packages=_as_installed(described["packages"], described["installed"]),
             reason_no_deps=described["reason_no_deps"],
             digest=described["digest"],
             code_digest=described["code_digest"],

@@ -46,6 +46,7 @@ def run_json(**changes) -> dict:
                 "description": "FlashDreams",
                 "packages": ["torch==2.13.0"],
                 "reason_no_deps": "",
+                "installed": [],
                 "digest": "e1" * 32,
                 "code_digest": "5b" * 32,
             }
