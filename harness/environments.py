@@ -48,6 +48,8 @@ class Environment:
     """FlashDreams slugs that its adapter drives."""
     decoders: list[str] = field(default_factory=list)
     """Decoders of latents that its adapter drives for them; latents alone it always does."""
+    why_no_decoder: str = ""
+    """Why it drives no other."""
     no_deps: list[str] = field(default_factory=list)
     """Requirements installed without their declared dependencies."""
     variables: dict[str, str] = field(default_factory=dict)
@@ -125,7 +127,11 @@ def load_environments(folder: Path = ENVIRONMENTS_DIR) -> dict[str, Environment]
 def driven(folder: Path = ENVIRONMENTS_DIR) -> dict[str, Driven]:
     """Environment to what its adapter drives."""
     return {
-        name: Driven(recipes=tuple(declared.recipes), decoders=tuple(declared.decoders))
+        name: Driven(
+            recipes=tuple(declared.recipes),
+            decoders=tuple(declared.decoders),
+            why_no_decoder=declared.why_no_decoder,
+        )
         for name, declared in load_environments(folder).items()
     }
 

@@ -21,6 +21,7 @@ from runners.protocol.wire import (
     Artifact,
     Job,
     PrepareRequest,
+    sha256_file,
     sha256_once,
     write_json,
 )
@@ -35,17 +36,14 @@ def prepare(trial: PlannedTrial, environment: BuiltEnvironment) -> PlannedTrial:
     """Return the trial with its shared inputs in place, made first where they are missing.
 
     Raises:
-        EnvironmentFault: The candidate's environment could not make them.
+        EnvironmentFault: The candidate's environment could not make them, or one was altered since.
     """
     request = _request(trial.job, environment.code_digest)
     paths = _paths(request)
-    if not all(Path(path).exists() for path in paths.values()):
+    if not all(map(_is_made, paths.values())):
         with FileLock(cache_dir() / "inputs.lock"):
             _make(request, environment)
-    made: dict[str, Any] = {
-        _JOB_FIELDS[name]: Artifact(path=path, sha256=sha256_once(path))
-        for name, path in paths.items()
-    }
+    made: dict[str, Any] = {_JOB_FIELDS[name]: _verified(path) for name, path in paths.items()}
     return replace(trial, job=replace(trial.job, **made))
 
 
@@ -58,10 +56,29 @@ _JOB_FIELDS = {
 """Field of a request that says where an input goes, to the job's field for it."""
 
 
-def _paths(request: PrepareRequest) -> dict[str, str]:
+def _digest_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _is_made(path: Path) -> bool:
+    return path.exists() and _digest_file(path).exists()
+
+
+def _verified(path: Path) -> Artifact:
+    """An input whose bytes are those that were made: its name alone would not show a change."""
+    sha256 = sha256_once(path)
+    if sha256 != _digest_file(path).read_text("utf-8"):
+        raise EnvironmentFault(
+            f"{path} is not what was made there: it was altered or is damaged\n"
+            f"Have it made anew: rm {path}, then run again"
+        )
+    return Artifact(path=str(path), sha256=sha256)
+
+
+def _paths(request: PrepareRequest) -> dict[str, Path]:
     """Where each input goes, by field of the request; no decoder's where nothing is decoded."""
     paths = {name: getattr(request, name) for name in _JOB_FIELDS}
-    return {name: path for name, path in paths.items() if path}
+    return {name: Path(path) for name, path in paths.items() if path}
 
 
 def _request(job: Job, code_digest: str) -> PrepareRequest:
@@ -95,13 +112,15 @@ def _path(kind: str, *content: object) -> str:
 
 
 def _make(request: PrepareRequest, environment: BuiltEnvironment) -> None:
-    """Write the inputs beside their places, then rename them there: whole, or not there."""
-    places = {name: Path(path) for name, path in _paths(request).items()}
+    """Write missing inputs beside their places, then rename them there: whole, or not there."""
+    places = {name: path for name, path in _paths(request).items() if not _is_made(path)}
+    if not places:  # another harness was faster
+        return
     with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="making-") as made:
         folder = Path(made)
         (folder / OWNER_FILE).write_text(owner_label(), encoding="utf-8")
         beside = {name: folder / f"{at.parent.name}-{at.name}" for name, at in places.items()}
-        changes: dict[str, Any] = {name: str(path) for name, path in beside.items()}
+        changes: dict[str, Any] = {name: str(beside.get(name, "")) for name in _JOB_FIELDS}
         asked = replace(request, **changes)
         write_json(folder / _REQUEST_FILE, asked)
         launch = Launch(
@@ -125,4 +144,5 @@ def _make(request: PrepareRequest, environment: BuiltEnvironment) -> None:
             )
         for name, path in beside.items():
             path.chmod(0o644)  # a container reads it as another user
+            _digest_file(places[name]).write_text(sha256_file(path), encoding="utf-8")
             path.replace(places[name])

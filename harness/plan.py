@@ -189,10 +189,8 @@ def _why_undriven(
             return f"environment {name} does not drive this recipe yet"
         settings = {"decoder": recipe.decoder} | cell.settings | dict(side.overrides)
         if settings["decoder"] not in ("none", *driven[name].decoders):
-            return (
-                f"environment {name} does not decode with {settings['decoder']} yet: "
-                'set decoder = "none" in the cell'
-            )
+            why = driven[name].why_no_decoder or 'set decoder = "none" in the cell'
+            return f"environment {name} does not decode with {settings['decoder']}: {why}"
     return ""
 
 

@@ -99,6 +99,8 @@ class Driven:
     recipes: tuple[str, ...]
     decoders: tuple[str, ...] = ()
     """Decoders of latents, beside none."""
+    why_no_decoder: str = ""
+    """Why it drives no other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +150,8 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     unsupported: tuple[UnsupportedCell, ...]
     """Cells outside the denominator."""
+    not_chosen: tuple[str, ...] = ()
+    """Ids of cells that could run and that ``--only`` left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

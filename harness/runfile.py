@@ -15,7 +15,7 @@ from harness.schema import SCHEMA_VERSION, check_version
 
 _CELLS = TypeAdapter(tuple[PlannedCell, ...])
 _SEAL = "sha256"
-_LATER: dict[str, Any] = {"passed": (), "roofline": {}}
+_LATER: dict[str, Any] = {"passed": (), "roofline": {}, "not_chosen": ()}
 """Keys that the first runs of this version lack, with what stands for them."""
 
 

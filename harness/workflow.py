@@ -76,10 +76,11 @@ def make_plan(request: RunRequest) -> tuple[suites.Suite, Plan]:
     planned = plan.plan_suite(name, suite, suites.load_recipes(), key, devices[key], driven)
     picked = plan.chosen(request.only, [cell.cell_id for cell in planned.cells])
     cells = tuple(cell for cell in planned.cells if cell.cell_id in picked)
+    others = tuple(cell.cell_id for cell in planned.cells if cell.cell_id not in picked)
     if planned.cells and not cells:
         known = "\n".join(cell.cell_id for cell in planned.cells)
         raise UsageFault(f"--only {request.only!r} matches no cell of {name}; it has:\n{known}")
-    return suite, replace(planned, cells=cells)
+    return suite, replace(planned, cells=cells, not_chosen=others)
 
 
 def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitCode:
@@ -110,6 +111,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "cells": [cell.cell_id for cell in planned.cells],
         "plan": dump_plan(planned.cells),
         "unsupported": [(cell.cell_id, cell.reason) for cell in planned.unsupported],
+        "not_chosen": planned.not_chosen,
         "environments": {env.name: continuing.describe(env) for env in built.values()},
         "roofline": _floors(planned.cells, built, watcher),
         "sandbox": request.sandbox,
@@ -209,6 +211,8 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
         run |= {
             "cells": [cell.cell_id for cell in cells],
             "plan": dump_plan(cells),
+            "unsupported": [(cell.cell_id, cell.reason) for cell in full.unsupported],
+            "not_chosen": [cell.cell_id for cell in full.cells if cell.cell_id not in ids],
             "sittings": [*run["sittings"], _sitting(here)],
             "environments": continuing.environments_of(run["environments"], built),
             "roofline": run["roofline"] | floors,

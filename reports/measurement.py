@@ -23,7 +23,8 @@ class MeasuredSide:
     num_processes: int
     log_difference: float | None
     """Largest relative difference, over processes, between the median AR step by the log and by
-    fdbench's clock. Medians, since they are what a figure is made of."""
+    fdbench's clock; of all AR steps and of the steady ones. Medians, since they are what a figure
+    is made of. None where a process lacks one of the clocks."""
     wall_difference: float | None
     """The same between the host's clock and fdbench's."""
     first_step_s: float | None
@@ -80,15 +81,15 @@ def clock_fault(cell: CellEvidence) -> str:
     """
     if cell.device == "cpu":
         return ""
-    worst = max(
-        (
-            difference
-            for side in measured_sides(cell)
-            for difference in (side.log_difference, side.wall_difference)
-            if difference is not None
-        ),
-        default=0.0,
-    )
+    differences = [
+        difference
+        for side in measured_sides(cell)
+        for difference in (side.log_difference, side.wall_difference)
+    ]
+    known = [difference for difference in differences if difference is not None]
+    if len(known) < len(differences):
+        return "a process lacks one of the three clocks"
+    worst = max(known, default=0.0)
     return f"clocks differ by {100 * worst:.2f} %" if worst > PUBLISHABLE else ""
 
 
@@ -155,10 +156,12 @@ def _side(cell: CellEvidence, role: Role, name: str) -> MeasuredSide:
 def _largest(processes: Sequence[Sequence[StepRow]], column: str) -> float | None:
     """Largest relative difference of a process's median by a clock from fdbench's own."""
     differences = []
-    for steps in processes:
-        other = _median([getattr(step, column) for step in steps])
-        own = _median([step.clock_total_ms for step in steps])
-        if other is not None and own:
+    for timed in filter(None, processes):
+        for steps in filter(None, (timed, [s for s in timed if s.phase == Phase.STEADY])):
+            other = _median([getattr(step, column) for step in steps])
+            own = _median([step.clock_total_ms for step in steps])
+            if other is None or not own:
+                return None
             differences.append(abs(other - own) / own)
     return max(differences, default=None)
 

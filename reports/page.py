@@ -74,6 +74,8 @@ class Page:
     verdicts: tuple[VerdictRow, ...]
     unsupported: tuple[tuple[str, str], ...]
     """Cells outside the denominator, with the reason."""
+    not_chosen: tuple[str, ...]
+    """Cells of the suite that this run was not asked for."""
     latency: tuple[LatencyRow, ...]
     interval_note: str
     protocol_notes: tuple[str, ...]
@@ -105,6 +107,7 @@ def build_page(evidence: Evidence) -> Page:
         faults=evidence.faults,
         verdicts=verdict_rows(evidence.cells),
         unsupported=tuple((cell_id, reason) for cell_id, reason in run["unsupported"]),
+        not_chosen=tuple(run["not_chosen"]),
         latency=tuple(latency),
         interval_note=_interval_note(latency),
         protocol_notes=protocol_notes(evidence.cells),

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine
+from harness import engine, inputs
+from harness.errors import EnvironmentFault
 from harness.launch import Grant, Limits
 from harness.owners import OWNER, owner_label
 from harness.records import Outcome
+from tests.fakes import samples
 from tests.fakes.listener import Listener
 
 MIB = 1 << 20
@@ -261,3 +263,23 @@ def test_altered_weights_are_refused(flashdreams_env, tmp_path):
     assert done.returncode == 1
     assert "InputMismatchError" in done.stderr
     assert "the job says aa" in done.stderr
+
+
+def test_altered_inputs_in_the_cache_stop_the_run(flashdreams_env, tmp_path, monkeypatch):
+    """What was made is told from what lies there now; once deleted it is made again, the same."""
+    monkeypatch.setenv("FDBENCH_CACHE", str(tmp_path))
+    trial = samples.trial()
+    made = inputs.prepare(trial, flashdreams_env).job
+    weights, noise = Path(made.weights.path), Path(made.noise.path)
+    begun = noise.stat()
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(EnvironmentFault, match=f"{weights} is not what was made there"):
+        inputs.prepare(trial, flashdreams_env)
+
+    weights.unlink()
+    again = inputs.prepare(trial, flashdreams_env).job
+
+    assert again == made
+    assert weights.read_bytes() == whole
+    assert noise.stat() == begun, "only what is missing is made"

@@ -229,7 +229,9 @@ def test_no_attention_but_the_decoders_is_wrong(kernel):
     [
         pytest.param(("taehv",), {}, "", id="driven"),
         pytest.param((), {"decoder": "none"}, "", id="latents"),
-        pytest.param((), {}, "environment fastvideo does not decode with taehv yet", id="not"),
+        pytest.param(
+            (), {}, "environment fastvideo does not decode with taehv: set decoder", id="not"
+        ),
         pytest.param(("wan_vae",), {}, "environment fastvideo does not decode", id="another"),
     ],
 )

@@ -101,7 +101,7 @@ def test_one_process_whose_clocks_differ_is_enough():
 
 def test_profiled_step_does_not_count_for_the_clocks():
     """A profiler takes time on one clock only; here it would be the median."""
-    measured = cell(ar_steps=1, wall_ms=999.0)
+    measured = cell(processes=2, ar_steps=1, wall_ms=999.0)
     profiled = [
         replace(step, phase=Phase.PROFILED) if step.wall_ms == 999.0 else step
         for step in measured.steps
@@ -111,9 +111,31 @@ def test_profiled_step_does_not_count_for_the_clocks():
     assert clock_fault(replace(measured, steps=tuple(profiled))) == ""
 
 
-def test_step_without_clocks_is_not_held_against_any():
-    """Rows of other ranks carry no clock of fdbench's."""
-    assert clock_fault(cell(clock_total_ms=None, wall_ms=None)) == ""
+@pytest.mark.parametrize("clock", ["clock_total_ms", "wall_ms"])
+def test_process_without_a_clock_withholds_the_speedup(clock):
+    """What nothing was held against is not published."""
+    measured = cell(processes=5, **{clock: None})
+
+    assert clock_fault(measured) == "a process lacks one of the three clocks"
+    assert {row.speedup_percent for row in latency_of(measured)} == {None}
+
+
+def test_clocks_are_held_together_in_the_steady_state_too():
+    """A slow clock of few steps does not drown in the median of all."""
+    measured = cell(ar_steps=12)
+    own = [step for step in measured.steps if step.role == Role.CANDIDATE]
+    few = [step.ar for step in own if step.phase == Phase.STEADY][:3]
+    assert few
+    steps = [
+        replace(
+            step,
+            phase=Phase.STEADY if step.ar in few else Phase.FILLING,
+            wall_ms=step.wall_ms * (1.02 if step.ar in few else 1.0),
+        )
+        for step in measured.steps
+    ]
+
+    assert clock_fault(replace(measured, steps=tuple(steps))) == "clocks differ by 2.00 %"
 
 
 def parity(comparison, ar, error, trial=CONTROL):

@@ -275,6 +275,19 @@ def test_interrupted_run_without_trials_shows_no_number(tmp_path):
     assert "no trial was run" in markdown
 
 
+def test_cells_that_were_not_chosen_are_named(tmp_path):
+    """A cell of the suite that is not in the run is missing for a reason that both pages give."""
+    other = "causal-forcing-wan2.1-t2v-1.3b-framewise/h100/official"
+    html, markdown = rendered(make_run(tmp_path / "run", run=run_json(not_chosen=[other])))
+
+    assert (
+        f"not run yet by choice ( fdbench run --into RUN --only CELL adds one): {other}"
+        in words(html)
+    )
+    assert f"* Not run yet, by choice: {other}" in markdown
+    assert "To run the whole suite:" in markdown
+
+
 def test_nan_parity_is_shown_as_nan_and_is_the_worst(tmp_path):
     """NaN is neither hidden nor outdone by a finite ratio."""
     pair = pair_row(verdict=Verdict.FAIL, exit_code=ExitCode.PARITY, reason="NaN")

@@ -167,8 +167,10 @@ def test_finished_run_has_nothing_to_resume(place, undisturbed, tmp_path):
 def test_cells_are_added_to_a_run(place, undisturbed, tmp_path, replayed):
     """Cells run one sitting at a time, in any order, make the run of all of them."""
     place.run(tmp_path / "run", only="right")
+    assert open_run(tmp_path / "run").read_run()["not_chosen"] == [LEFT]
     place.add(tmp_path / "run", only="left")
 
+    assert open_run(tmp_path / "run").read_run()["not_chosen"] == []
     assert workplace.tables(tmp_path / "run") == workplace.tables(undisturbed)
     assert open_run(tmp_path / "run").read_run()["cells"] == [LEFT, RIGHT]
     assert repair.examine(open_run(tmp_path / "run")) == ()

@@ -178,15 +178,15 @@ def _save(tensors: dict[str, Tensor], path: str) -> None:
 
 
 def main(request_path: str) -> None:
-    """Make the files of one request that are not there yet."""
+    """Make the files that one request names."""
     request = wire.read_json(wire.PrepareRequest, Path(request_path))
-    if not Path(request.weights_path).exists():
+    if request.weights_path:
         _save(make_weights(request.network, request.weights_seed), request.weights_path)
-    if not Path(request.noise_path).exists():
+    if request.noise_path:
         _save(make_noise(request), request.noise_path)
-    if not Path(request.text_path).exists():
+    if request.text_path:
         _save(make_text(request), request.text_path)
-    if request.decoder_path and not Path(request.decoder_path).exists():
+    if request.decoder_path:
         decoder = make_decoder(request.decoder, request.decoder_width, request.weights_seed)
         _save(decoder, request.decoder_path)
 

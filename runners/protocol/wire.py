@@ -144,6 +144,7 @@ class PrepareRequest:
     latent_shape: tuple[int, ...]
     """[T, C, H, W] of one AR step."""
     weights_path: str
+    """Where it goes, as for the other paths; empty where it is there already."""
     noise_path: str
     text_path: str
     decoder: str = "none"
