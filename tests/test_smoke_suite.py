@@ -28,6 +28,29 @@ def test_progress_names_pair_side_and_step(smoke_run):
     assert "left" in smoke_run.text
 
 
+def test_fastvideos_release_makes_the_same_bidirectional_video(tmp_path):
+    """The pair that the per-step suite runs at full size, on this CPU."""
+    suite = tmp_path / "release.toml"
+    suite.write_text(
+        """
+        description = "FastVideo's release, bidirectional"
+        size = "tiny"
+        [[cells]]
+        recipe = "wan21-t2v-1.3b-480p"
+        baseline = "fastvideo"
+        settings = { denoising_steps = 5, decoder = "none" }
+        floor = ["flashdreams", "flashdreams{dtype=float32}"]
+        limit = 2.0
+        limit_origin = "twice the bfloat16 error of FlashDreams against its float32, same run"
+        controls = ["flashdreams{weights_seed=1}"]
+        """
+    )
+    done = fdbench("run", "--suite", suite, "--gpu", "cpu", "--out", tmp_path / "run")
+
+    assert done.code == 0, done.text
+    assert "pass         wan21-t2v-1.3b-480p/cpu/fastvideo" in done.text
+
+
 def test_every_step_is_stored_with_its_log_line(smoke_run):
     """Each row of the step table points at the bytes of the log line it came from."""
     run = open_run(smoke_run.folder)
