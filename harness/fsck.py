@@ -1,15 +1,14 @@
 """Compares a run with what its raw evidence says; reads only."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from harness import evidence, imports, judging
 from harness.comparing import compare, differ
-from harness.errors import ExitCode, IntegrityFault
+from harness.errors import IntegrityFault
 from harness.evidence import TrialResult
+from harness.findings import Finding, Kind
 from harness.imports import Imported
 from harness.manifest import (
     IMPORTED,
@@ -30,43 +29,13 @@ from harness.records import (
     PlannedCell,
     PlannedTrial,
     TrialRow,
-    Verdict,
 )
+from harness.rejudging import rejudge
 from harness.runfile import load_plan, load_run
 from harness.schema import PARTED, TABLES, Row, read_table, to_rows
 from harness.store import CAPTURES, LOGS, WORK, Store
 
-
-class Kind(StrEnum):
-    """What can be done about a finding."""
-
-    LEFTOVER = "leftover"
-    DERIVABLE = "derivable"
-    LOST = "lost"
-    FOREIGN = "foreign"
-
-
-_ADVICE = {
-    Kind.LEFTOVER: "half-written and no evidence: fdbench fsck --repair removes it",
-    Kind.DERIVABLE: "fdbench fsck --repair derives it again from the raw evidence",
-    Kind.LOST: "cannot be derived again: put it back from a copy, or run the cell anew elsewhere",
-    Kind.FOREIGN: "not written by fdbench: move it out of the run",
-}
 _RUN_FILES = (RUN_FILE, RUN_COPY_FILE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that is not as it should be."""
-
-    path: str
-    problem: str
-    kind: Kind
-
-    @property
-    def advice(self) -> str:
-        """What to do about it."""
-        return _ADVICE[self.kind]
 
 
 @dataclass(kw_only=True)
@@ -268,50 +237,12 @@ class _Inspector:
                     self._note(TABLES[PairRow], f"{cell.cell_id} is not over", Kind.DERIVABLE)
                 continue
             known = [row for row in parity if row.cell_id == cell.cell_id] if are_known else None
-            self._judge_cell(cell, results, stored, known or None)
+            captures = self._folder / CAPTURES
+            judged, findings = rejudge(cell, results, captures, stored, known)
+            self._found.judged[cell.cell_id] = judged
+            self._found.findings += findings
         for name in pairs:
             self._note(TABLES[PairRow], f"{name} is not in the plan", Kind.DERIVABLE)
-
-    def _judge_cell(
-        self,
-        cell: PlannedCell,
-        results: dict[str, TrialResult],
-        stored: PairRow | None,
-        known: Sequence[ParityRow] | None,
-    ) -> None:
-        """What a cell should be judged; a verdict that its trials bear out is left alone."""
-        stands = stored is not None and _is_borne_out(cell, stored, results)
-        if stored is not None and not stands and stored.exit_code == ExitCode.INTEGRITY:
-            # Captures that were not what their trial wrote, or a raw file that is back: look again.
-            stands, known = bool(self._missing_captures(results)), None
-        if stored is not None and stands and not self._is_faulty(ParityRow):
-            self._found.judged[cell.cell_id] = judging.Judged(
-                pair=stored, parity=tuple(known or ())
-            )
-            return
-        missing = self._missing_captures(results) if known is None else []
-        if missing:
-            what = f"distances of {cell.cell_id}: the captures they came from are gone"
-            self._note(TABLES[ParityRow], what, Kind.LOST)
-        fresh = [] if missing else known
-        judged = judging.judge_cell(cell, results, self._folder / CAPTURES, fresh)
-        if missing and stored is not None and stands:
-            judged = judging.Judged(pair=stored, parity=())
-        elif stored is None:
-            self._note(TABLES[PairRow], f"has no verdict of {cell.cell_id}", Kind.DERIVABLE)
-        elif (stored.verdict, stored.code) != (judged.pair.verdict, judged.pair.code):
-            what = f"{cell.cell_id}: {stored.verdict}, its trials show {judged.pair.verdict}"
-            self._note(TABLES[PairRow], what, Kind.DERIVABLE)
-        self._found.judged[cell.cell_id] = judged
-
-    def _missing_captures(self, results: dict[str, TrialResult]) -> list[str]:
-        names = [
-            f"{CAPTURES}/{name}/{capture.path}"
-            for name, result in results.items()
-            if not result.row.invalid and result.row.outcome == Outcome.COMPLETED
-            for capture in result.captures
-        ]
-        return [name for name in names if not (self._folder / name).is_file()]
 
     def _rows(self, row_type: type[Row]) -> list[Row]:
         """Rows that the manifest vouches for; none otherwise."""
@@ -351,15 +282,6 @@ class _Inspector:
         is_table = name.split("/", maxsplit=1)[0] in TABLES.values()
         is_sealed = name in _RUN_FILES and self._found.is_plan_known
         return Kind.DERIVABLE if is_table or is_sealed else Kind.LOST
-
-
-def _is_borne_out(cell: PlannedCell, pair: PairRow, results: dict[str, TrialResult]) -> bool:
-    """Whether a stored verdict can stand on the trials that are there."""
-    rows = [result.row for result in results.values()]
-    sound = [row for row in rows if not row.invalid and row.outcome == Outcome.COMPLETED]
-    if pair.verdict in (Verdict.PASS, Verdict.FAIL):
-        return len(sound) == len(list(judging.expected_trials(cell, results)))
-    return (pair.exit_code == ExitCode.INTEGRITY) == any(row.invalid for row in rows)
 
 
 def _lost(planned: PlannedTrial, known: TrialRow | None, why: str) -> TrialResult:

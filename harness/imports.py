@@ -358,8 +358,11 @@ def _create(folder: Path) -> Store:
         "cells": [],
         "plan": [],
         "unsupported": [],
+        "not_chosen": [],
         "environments": {},
+        "roofline": {},
         "sandbox": "",
+        "passed": [],
         "state": State.FINISHED,
     }
     made = store.create(folder)

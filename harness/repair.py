@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from harness.durable import files_in
 from harness.errors import IntegrityFault
-from harness.fsck import Finding, Inspection, Kind, inspect
+from harness.findings import Finding, Kind
+from harness.fsck import Inspection, inspect
 from harness.manifest import (
     MANIFEST_FILE,
     PARTS,

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from harness.schema import SCHEMA_VERSION, check_version
 
 _CELLS = TypeAdapter(tuple[PlannedCell, ...])
 _SEAL = "sha256"
-_LATER: dict[str, Any] = {"passed": (), "roofline": {}, "not_chosen": ()}
+_LATER: Mapping[str, Any] = {"passed": [], "roofline": {}, "not_chosen": []}
 """Keys that the first runs of this version lack, with what stands for them."""
 
 
@@ -51,7 +51,9 @@ def load_run(path: Path) -> dict[str, Any]:
     check_version(path, run.get("schema"))
     if run.pop(_SEAL, None) != _seal(run):
         raise IntegrityFault(f"{path} was altered: its content is not what its own digest says")
-    return _LATER | run
+    for key, value in _LATER.items():
+        run.setdefault(key, value)
+    return run
 
 
 def dump_plan(cells: Iterable[PlannedCell]) -> list[Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from harness import repair
 from harness.errors import IntegrityFault
-from harness.fsck import Kind
+from harness.findings import Kind
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
 from harness.runfile import dump_run
 from harness.store import open_run
@@ -249,6 +249,49 @@ def test_distances_of_a_pruned_run_are_lost(run):
     cut(run / "parity.parquet")
 
     assert ("parity.parquet", Kind.LOST) in kinds(repair.repair(open_run(run)).left)
+
+
+def scale_distances(run, factor):
+    """Alter every distance, and have the manifest vouch for it."""
+    store = open_run(run)
+    altered = [
+        replace(
+            row,
+            relative_l2=row.relative_l2 * factor if row.comparison == "pair" else row.relative_l2,
+        )
+        for row in store.read_rows(ParityRow)
+    ]
+    store.write_rows(altered, ParityRow)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda run: (run / "parity.parquet").unlink(), id="gone"),
+        pytest.param(lambda run: flip(run / "parity.parquet"), id="flipped"),
+        pytest.param(lambda run: scale_distances(run, 1 / 3), id="altered-with-the-manifest"),
+    ],
+)
+def test_pruned_run_without_its_distances_passes_nothing(run, spoil):
+    """Before and after a repair: what no distance bears out is no verdict."""
+    repair.prune(open_run(run))
+    spoil(run)
+    before = repair.examine(open_run(run))
+    after = repair.repair(open_run(run)).left
+
+    assert ("parity.parquet", Kind.LOST) in kinds(before) & kinds(after)
+    assert fdbench("check", run).code == 7
+    assert fdbench("fsck", run).code == 7
+
+
+def test_altered_distances_are_taken_from_the_captures_again(fake_run, run):
+    """While the captures are there, a verdict that does not follow is settled by them."""
+    scale_distances(run, 1 / 3)
+    found = repair.examine(open_run(run))
+
+    assert kinds(found) == {("parity.parquet", Kind.DERIVABLE)}
+    assert repair.repair(open_run(run)).left == ()
+    assert rows(run) == rows(fake_run)
 
 
 def test_damaged_run_is_not_pruned(run):

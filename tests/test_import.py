@@ -12,7 +12,7 @@ import pytest
 
 from harness import imports, repair
 from harness.errors import UsageFault
-from harness.fsck import Kind
+from harness.findings import Kind
 from harness.logs import PARSERS, PUBLISHED
 from harness.records import ImportedStep, LogStep, Origin
 from harness.store import Store, open_run, open_store

@@ -8,7 +8,7 @@ import pytest
 
 from harness import repair
 from harness.errors import IntegrityFault, Interrupted
-from harness.fsck import Kind
+from harness.findings import Kind
 from harness.records import REPEATED, PairRow, ParityRow, Role, StepRow, TelemetryRow, TrialRow
 from harness.store import open_run
 from reports.evidence import read_evidence

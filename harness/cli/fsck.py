@@ -8,7 +8,7 @@ import click
 
 from harness import repair
 from harness.errors import ExitCode
-from harness.fsck import Finding
+from harness.findings import Finding
 from harness.store import Store, open_run
 
 
