@@ -32,9 +32,11 @@ class Floor:
     kernels_ms: dict[str, float]
     """Kernel of one layer to its time alone."""
     torch: str
+    gpu: str = ""
+    """UUID of the GPU; empty on a CPU."""
 
 
-def floor_of(job: Job, result: RooflineResult) -> Floor:
+def floor_of(job: Job, result: RooflineResult, gpu: str = "") -> Floor:
     """Add up the kernels of a job's network calls."""
     layer_ms = sum(count * result.kernels_ms[name] for name, count in LINEARS.items())
     layer_ms += result.kernels_ms["self_attention"] + result.kernels_ms["cross_attention"]
@@ -46,6 +48,7 @@ def floor_of(job: Job, result: RooflineResult) -> Floor:
         diffuse_ms=calls * forward_ms,
         kernels_ms=result.kernels_ms,
         torch=result.torch,
+        gpu=gpu,
     )
 
 
@@ -70,7 +73,7 @@ def measure(
     Raises:
         EnvironmentFault: The kernels could not be timed.
     """
-    results: dict[RooflineRequest, RooflineResult] = {}
+    results: dict[RooflineRequest, tuple[RooflineResult, str]] = {}
     floors = {}
     for cell in cells:
         job = next(trial.job for trial in cell.trials if trial.side == cell.candidate)
@@ -78,26 +81,28 @@ def measure(
         if request not in results:
             report(f"timing the kernels of {cell.recipe} alone")
             results[request] = _time(request, environment)
-        floors[cell.cell_id] = floor_of(job, results[request])
+        floors[cell.cell_id] = floor_of(job, *results[request])
     return floors
 
 
-def _time(request: RooflineRequest, environment: BuiltEnvironment) -> RooflineResult:
+def _time(request: RooflineRequest, environment: BuiltEnvironment) -> tuple[RooflineResult, str]:
+    """The kernels' times, and the GPU they were taken on."""
     with tempfile.TemporaryDirectory(prefix="fdbench-roofline-") as place:
         folder = Path(place).resolve()
         asked, answered = folder / "request.json", folder / "result.json"
         wire.write_json(asked, request)
         python = str(environment.folder / "bin" / "python")
+        gpus = pick_gpus(1 if request.device == "cuda" else 0)
         launch = Launch(
             command=[python, "-m", "runners.protocol.roofline", str(asked), str(answered)],
             folder=folder,
             variables=environment.variables(),
             readable=(environment.code,),
             image=environment.image,
-            gpus=pick_gpus(1 if request.device == "cuda" else 0),
+            gpus=gpus,
         )
         status, said = sandboxes.finish(launch, _LIMIT_S)
         if status:
             tail = "\n".join(said.splitlines()[-3:])
             raise EnvironmentFault(f"the kernels cannot be timed on this machine:\n{tail}")
-        return wire.read_json(RooflineResult, answered)
+        return wire.read_json(RooflineResult, answered), ", ".join(gpus)

@@ -224,6 +224,15 @@ class Store:
         Raises:
             IntegrityFault: A file is missing, altered or unknown; the message names the first.
         """
+        for fault in self.faults():
+            raise IntegrityFault(f"{self.folder}: {fault}")
+
+    def faults(self) -> Iterator[str]:
+        """Say of each file that is missing, altered or unknown what is wrong with it.
+
+        Raises:
+            IntegrityFault: The manifest itself is damaged.
+        """
         # A run on a read-only disk has no writer to wait for.
         writable = os.access(self.folder, os.W_OK)
         if writable:
@@ -232,11 +241,11 @@ class Store:
             manifest = read_manifest(self.folder)
             for path in evidence_files(self.folder):
                 if str(path.relative_to(self.folder)) not in manifest:
-                    raise IntegrityFault(f"{path} is not in {MANIFEST_FILE}")
+                    yield f"{path.relative_to(self.folder)} is not in {MANIFEST_FILE}"
             for entry in manifest.values():
                 what = self.fault_of(entry)
                 if what:
-                    raise IntegrityFault(f"{self.folder}: {entry.path} {what}")
+                    yield f"{entry.path} {what}"
 
     def fault_of(self, entry: Entry) -> str:
         """What is wrong with a file of the manifest; empty if nothing is."""

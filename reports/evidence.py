@@ -1,11 +1,11 @@
 """What a run left behind, read once: every section of the report is derived from this."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.errors import IntegrityFault
+from harness.errors import ExitCode, IntegrityFault
 from harness.imports import ImportRecord, read_records
 from harness.records import (
     REPEATED,
@@ -16,7 +16,9 @@ from harness.records import (
     ParityRow,
     Role,
     StepRow,
+    TelemetryRow,
     TrialRow,
+    Verdict,
 )
 from harness.store import Store, open_run
 
@@ -34,6 +36,8 @@ class CellEvidence:
     steps: tuple[StepRow, ...]
     """Of rank 0, and only of trials that completed and do not contradict themselves."""
     parity: tuple[ParityRow, ...]
+    gpus: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Trial to the UUIDs of its GPUs; nothing for a trial without telemetry."""
 
     @property
     def recipe(self) -> str:
@@ -128,8 +132,10 @@ def read_evidence(folder: Path) -> Evidence:
     store = open_run(folder)
     run = _read_run(store)
     faults: list[str] = []
-    _attempt(store, store.verify, None, faults)
+    faults += _attempt(store, lambda: list(store.faults()), [], faults)
     cells = _read_cells(store, run["cells"], faults)
+    if faults:
+        cells = [_distrusted(cell) for cell in cells]
     logs: list[ImportedLog] = _attempt(store, lambda: _read_imports(store), [], faults)
     return Evidence(
         folder=folder,
@@ -152,6 +158,7 @@ def stored_cells(store: Store) -> list[CellEvidence]:
         store.read_rows(TrialRow),
         store.read_rows(StepRow),
         store.read_rows(ParityRow),
+        _gpus(store),
     )
 
 
@@ -187,7 +194,30 @@ def _read_cells(store: Store, planned: Sequence[str], faults: list[str]) -> list
         _attempt(store, lambda: store.read_rows(TrialRow), [], faults),
         _attempt(store, lambda: store.read_rows(StepRow), [], faults),
         _attempt(store, lambda: store.read_rows(ParityRow), [], faults),
+        _attempt(store, lambda: _gpus(store), {}, faults),
     )
+
+
+def _gpus(store: Store) -> dict[str, tuple[str, ...]]:
+    """Trial to the GPUs it was watched on."""
+    readings = store.read_table(TelemetryRow).select(["trial_id", "gpu"])
+    found: dict[str, set[str]] = {}
+    for row in readings.group_by(["trial_id", "gpu"]).aggregate([]).to_pylist():
+        found.setdefault(row["trial_id"], set()).add(row["gpu"])
+    return {trial_id: tuple(sorted(gpus)) for trial_id, gpus in found.items()}
+
+
+def _distrusted(cell: CellEvidence) -> CellEvidence:
+    """A cell of a run with altered files: no verdict of it stands, and no times are compared."""
+    if cell.pair is None:
+        return cell
+    pair = replace(
+        cell.pair,
+        verdict=Verdict.INCOMPLETE,
+        exit_code=ExitCode.INTEGRITY,
+        reason="files of the run are missing, altered or unreadable",
+    )
+    return replace(cell, pair=pair)
 
 
 def _attempt(store: Store, read: Callable[[], Rows], otherwise: Rows, faults: list[str]) -> Rows:
@@ -205,6 +235,7 @@ def _group(
     trials: Sequence[TrialRow],
     steps: Sequence[StepRow],
     parity: Sequence[ParityRow],
+    gpus: Mapping[str, tuple[str, ...]],
 ) -> list[CellEvidence]:
     sound = {
         trial.trial_id
@@ -224,6 +255,7 @@ def _group(
                 if step.cell_id == cell_id and step.rank == 0 and step.trial_id in sound
             ),
             parity=tuple(row for row in parity if row.cell_id == cell_id),
+            gpus=gpus,
         )
         for cell_id in ids
     ]

@@ -21,6 +21,8 @@ class MeasuredSide:
 
     name: str
     num_processes: int
+    gpus: tuple[str, ...]
+    """UUIDs; empty without telemetry."""
     log_difference: float | None
     """Largest relative difference, over processes, between the median AR step by the log and by
     fdbench's clock; of all AR steps and of the steady ones. Medians, since they are what a figure
@@ -51,6 +53,8 @@ class FloorLine:
     upstream: float | None
     """The side's figure over the floor."""
     flashdreams: float | None
+    gpu: str
+    """UUID of the GPU that the kernels were timed on; empty where the run did not keep it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +134,13 @@ def floor_line(
         return None
     floor_ms = float(floor["diffuse_ms"])
     upstream, own = (None if ms is None else ms / floor_ms for ms in (upstream_ms, own_ms))
-    return FloorLine(figure=figure, floor_ms=floor_ms, upstream=upstream, flashdreams=own)
+    return FloorLine(
+        figure=figure,
+        floor_ms=floor_ms,
+        upstream=upstream,
+        flashdreams=own,
+        gpu=floor.get("gpu", ""),
+    )
 
 
 def _side(cell: CellEvidence, role: Role, name: str) -> MeasuredSide:
@@ -141,6 +151,7 @@ def _side(cell: CellEvidence, role: Role, name: str) -> MeasuredSide:
     return MeasuredSide(
         name=display_side(name),
         num_processes=len(processes),
+        gpus=tuple(sorted({gpu for trial in counted for gpu in cell.gpus.get(trial, ())})),
         log_difference=_largest(timed, "total_ms"),
         wall_difference=_largest(timed, "wall_ms"),
         first_step_s=_median([trial.first_step_s for trial in trials]),

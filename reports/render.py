@@ -19,6 +19,9 @@ from reports.verdicts import format_ratio
 
 TEMPLATES_DIR: Final = Path(__file__).resolve().parent.parent / "templates"
 
+SHORT_UUID = len("GPU-ab5d2b74")
+"""Tells the GPUs of a run apart."""
+
 NOTHING = "–"
 """Stands where there is no value: an empty cell would shift a Markdown table."""
 
@@ -64,6 +67,7 @@ def _environment(finalize: Callable[[Any], Any]) -> Environment:
     environment.filters |= {
         "ms": format_ms,
         "share": _share,
+        "gpus": lambda uuids: ", ".join(uuid[:SHORT_UUID] for uuid in uuids) or NOTHING,
         "kilo": lambda value: format_ms(None if value is None else value / 1e3),
         "interval": format_interval,
         "percent": format_percent,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from statistics import median
 
-from harness.records import Role, StepRow
+from harness.records import Phase, Role, StepRow
 from harness.stats import WARMUP_AR_STEPS
 from reports.evidence import CellEvidence
 from reports.latency import COMPARED_STAGE, DECODE, is_streaming
@@ -65,7 +65,8 @@ def _medians(processes: list[list[StepRow]], first_ar: int) -> dict[str, float]:
     for steps in processes:
         times: dict[str, list[float]] = {}
         for step in steps:
-            for stage, ms in step.stages_ms.items() if step.ar >= first_ar else ():
+            is_counted = step.ar >= first_ar and step.phase != Phase.PROFILED
+            for stage, ms in step.stages_ms.items() if is_counted else ():
                 times.setdefault(stage, []).append(ms)
         for stage, values in times.items():
             each.setdefault(stage, []).append(median(values))

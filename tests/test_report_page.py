@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,22 @@ from playwright.sync_api import sync_playwright
 
 from harness import store
 from harness.errors import IntegrityFault, UsageFault
+from harness.records import Phase
+from reports.evidence import CellEvidence
 from reports.render import render_run
-from tests.test_report import TRIALS, make_run, pair_row, parity_rows, passing_run, rendered
+from reports.stages import stage_table
+from tests.fakes.command import fdbench
+from tests.test_report import (
+    CELL,
+    TRIALS,
+    make_run,
+    pair_row,
+    parity_rows,
+    passing_run,
+    rendered,
+    step_row,
+    words,
+)
 
 
 def test_second_render_gives_the_same_bytes(tmp_path):
@@ -48,6 +63,37 @@ def test_page_loads_nothing_and_links_to_logs_that_exist(tmp_path):
     )
     assert not re.search(r"<script|@import|url\((?!#)", html)
     assert "its log is not here" in html
+
+
+def test_altered_times_are_compared_with_nothing(tmp_path):
+    """A readable table that is not what was measured gives no verdict, no speed-up and a 7."""
+    made = passing_run(tmp_path / "run")
+    table = made.folder / "steps" / f"{TRIALS[0].trial_id}.parquet"
+    shutil.copy(made.folder / "steps" / f"{TRIALS[1].trial_id}.parquet", table)
+    logs = made.folder / "logs"
+    logs.mkdir(exist_ok=True)
+    (logs / "foreign.txt").write_text("not of this run", encoding="utf-8")
+    done = fdbench("report", made.folder)
+    html, markdown = ((made.folder / "report" / n).read_text() for n in ("index.html", "report.md"))
+
+    assert done.code == 7
+    assert f"steps/{TRIALS[0].trial_id}.parquet was altered after the run" in words(html)
+    assert "foreign.txt is not in MANIFEST.jsonl" in words(html)
+    assert "pass 0 fail 0 incomplete 1 of 1 planned" in words(html)
+    assert "| incomplete |" in markdown
+    assert not re.search(r"[+-]\d+%", html + markdown)
+
+
+def test_profiled_process_is_in_no_stage_time(tmp_path):
+    """A profiler slows what it watches: its step is no median of the breakdown either."""
+    steps = [step_row(trial, 0, ms) for trial, ms in zip(TRIALS, (432.0, 344.0), strict=True)]
+    slow = replace(step_row(TRIALS[1], 0, 900.0), phase=Phase.PROFILED, trial_id="other")
+    cell = CellEvidence(
+        cell_id=CELL, pair=pair_row(), trials=TRIALS, steps=(*steps, slow), parity=()
+    )
+
+    diffuse = next(row for row in stage_table(cell).rows if row.stage == "diffuse")
+    assert (diffuse.upstream_ms, diffuse.flashdreams_ms) == (432.0, 344.0)
 
 
 def test_folder_without_a_run_and_broken_run_file_are_refused(tmp_path):

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import click
 
+from harness.store import open_run
+
 
 @click.command("report")
 @click.argument("run", type=click.Path(path_type=Path))
 def report_command(run: Path) -> None:
     """Render RUN again as report/index.html and report/report.md in its folder.
+
+    Exits 7 if a file of the run was altered; the page then says so, and compares nothing.
 
     \b
     Example: fdbench report runs/smoke-cpu-20261123-101500
@@ -16,3 +20,4 @@ def report_command(run: Path) -> None:
     from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
 
     click.echo(f"report: {render_run(run)}")
+    open_run(run).verify()
