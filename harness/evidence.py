@@ -18,7 +18,7 @@ from harness.durable import files_in
 from harness.errors import IntegrityFault
 from harness.kernels import wrong_attention
 from harness.logs import PARSERS
-from harness.plan import draws_per_step, phase_of
+from harness.plan import captured_at, draws_per_step, phase_of
 from harness.records import LogStep, Outcome, Phase, StepRow, TelemetryRow, TrialRow
 from harness.schema import check_version
 from harness.telemetry import TELEMETRY_FILE, read_samples, summarize
@@ -243,9 +243,18 @@ class _Reading:
             role=self._record.role,
             side=self._record.side,
             process=self._record.process,
-            phase=Phase.PROFILED if step.ar in job.profile_steps else phase_of(step.ar, job),
+            phase=self._phase(step.ar, job),
             **_clock_columns(by_ar[step.ar] if step.rank == 0 else None),
         )
+
+    def _phase(self, ar: int, job: wire.Job) -> Phase:
+        if ar in job.profile_steps:
+            return Phase.PROFILED
+        return phase_of(ar, job, captured_at(self._facts()))
+
+    def _facts(self) -> dict[str, str]:
+        """What the side said of itself at its end."""
+        return next((e.facts for e in self._events if isinstance(e, wire.EndEvent)), {})
 
     def _telemetry_columns(self) -> dict[str, Any]:
         columns = summarize(self._telemetry, self._record.first_step_s)
@@ -254,7 +263,6 @@ class _Reading:
 
     def _row(self, invalid: str, ar_steps: int) -> TrialRow:
         record = self._record
-        facts = next((e.facts for e in self._events if isinstance(e, wire.EndEvent)), {})
         return TrialRow(
             trial_id=record.trial_id,
             cell_id=record.cell_id,
@@ -273,7 +281,7 @@ class _Reading:
             code_digest=record.code_digest,
             log_sha256=record.files.get(LOG_FILE, ""),
             settings=wire.to_json(self._settings) if self._settings else "",
-            facts=json.dumps(facts),
+            facts=json.dumps(self._facts()),
         )
 
 

@@ -3,10 +3,10 @@
 import dataclasses
 import functools
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from harness.errors import UsageFault
+from harness.errors import IntegrityFault, UsageFault
 from harness.estimate import memory_gb
 from harness.records import (
     REPEATED,
@@ -30,7 +30,7 @@ from harness.suites import (
     parse_side,
     pick,
 )
-from runners.protocol.wire import PROTOCOL_VERSION, Artifact, Job
+from runners.protocol.wire import CAPTURED_AT, NEVER, PROTOCOL_VERSION, Artifact, Job
 
 _UNMADE = Artifact(path="", sha256="")
 
@@ -98,10 +98,34 @@ def repeat_of(trial: PlannedTrial) -> PlannedTrial:
     return dataclasses.replace(trial, trial_id=trial.trial_id + REPEATED)
 
 
-def phase_of(ar: int, job: Job) -> Phase:
-    """Phase of an AR step of a job."""
+def phase_of(ar: int, job: Job, captured_at: Collection[int] | None = None) -> Phase:
+    """Phase of an AR step of a job.
+
+    Args:
+        ar: Index of the AR step.
+        job: Its job.
+        captured_at: AR steps in which a CUDA graph was captured; ``None`` where nobody looked, and
+            the plan stands for it.
+    """
     full_at = (job.sink_t + job.window_t) // job.len_t
-    return phase_at(ar, full_at, has_graph=job.cuda_graph)
+    planned = phase_at(ar, full_at, has_graph=job.cuda_graph)
+    if captured_at is None or planned is Phase.FILLING or not job.cuda_graph:
+        return planned
+    replays = ar not in captured_at and any(earlier < ar for earlier in captured_at)
+    return Phase.STEADY if replays else Phase.CAPTURE
+
+
+def captured_at(facts: Mapping[str, str]) -> tuple[int, ...] | None:
+    """AR steps in which a side captured its CUDA graph; ``None`` where it says nothing of one.
+
+    Raises:
+        IntegrityFault: The fact is no list of AR steps.
+    """
+    said = facts.get(CAPTURED_AT, "")
+    indices = said.split(", ") if said not in ("", NEVER) else []
+    if not all(map(str.isdecimal, indices)):
+        raise IntegrityFault(f"fact {CAPTURED_AT}: {said!r} is no list of AR steps")
+    return tuple(map(int, indices)) if said else None
 
 
 def phase_at(ar: int, full_at: int, *, has_graph: bool) -> Phase:

@@ -31,6 +31,7 @@ from flashdreams.recipes.wan.transformer.wan21 import (
 from torch import Tensor
 
 from runners import decoders, exact_timesteps
+from runners.captured_graph import GraphWatch
 from runners.cpu import CpuProfiler
 from runners.protocol import drive, wire
 from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
@@ -121,13 +122,16 @@ def run(pipeline: WanInferencePipeline, job_path: Path) -> None:
     _give_first_frame(pipeline, job)
     _record_stages(recorder, pipeline.diffusion_model.scheduler)
     _inject_noise(transformer, bank, lambda: cache.transformer_cache.autoregressive_index)
+    graph = GraphWatch(transformer)
     for ar in range(job.ar_steps):
         output = pipeline.generate(ar, cache)
         pipeline.finalize(ar, cache)
+        graph.look(ar)
         latents_TCHW = transformer.unpatchify_and_maybe_gather_cp(cache.final_state.clean_latent)
         frames = None if pipeline.decoder is None else (lambda decoded=output: decoded)
         recorder.end(ar, latents_TCHW, print_line=False, frames=frames)
-    recorder.close(bank.draws, library_facts() | decoders.facts(pipeline.decoder))
+    facts = library_facts() | graph.facts() | decoders.facts(pipeline.decoder)
+    recorder.close(bank.draws, facts)
 
 
 @torch.no_grad()

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import suites
-from harness.errors import UsageFault
-from harness.plan import change_job, phase_at, phase_of, plan_suite, sigma_table
+from harness.errors import IntegrityFault, UsageFault
+from harness.plan import captured_at, change_job, phase_at, phase_of, plan_suite, sigma_table
 from harness.records import Driven, Phase, Role
 from harness.suites import Suite, SuiteCell
-from runners.protocol.wire import Job
+from runners.protocol.wire import CAPTURED_AT, NEVER, Job
 from tests.fakes import samples
 
 RECIPES, DEVICES = suites.load_recipes(), suites.load_devices()
@@ -281,6 +281,35 @@ def test_phase(ar, has_graph, phase):
     assert phase_at(ar, 7, has_graph=has_graph) is phase
     job = samples.job(len_t=3, window_t=21, sink_t=0, cuda_graph=has_graph)
     assert phase_of(ar, job) is phase
+
+
+@pytest.mark.parametrize(
+    ("said", "phases"),
+    [
+        pytest.param({}, ["filling", "capture", "steady", "steady"], id="nobody-looked"),
+        pytest.param(
+            {CAPTURED_AT: "7"}, ["filling", "capture", "steady", "steady"], id="as-planned"
+        ),
+        pytest.param({CAPTURED_AT: "8"}, ["filling", "capture", "capture", "steady"], id="later"),
+        pytest.param(
+            {CAPTURED_AT: "7, 9"}, ["filling", "capture", "steady", "capture"], id="twice"
+        ),
+        pytest.param(
+            {CAPTURED_AT: NEVER}, ["filling", "capture", "capture", "capture"], id="never"
+        ),
+    ],
+)
+def test_step_is_steady_only_where_the_graph_was_captured(said, phases):
+    """What the side saw decides, not what the library is meant to do; 6 to 9 of a window of 7."""
+    job = samples.job(len_t=3, window_t=21, sink_t=0, cuda_graph=True)
+
+    assert [phase_of(ar, job, captured_at(said)).value for ar in range(6, 10)] == phases
+
+
+def test_fact_that_is_no_list_of_steps_is_refused():
+    """A side that says something else of its graph contradicts the protocol."""
+    with pytest.raises(IntegrityFault, match="'soon' is no list of AR steps"):
+        captured_at({CAPTURED_AT: "soon"})
 
 
 def test_sink_counts_for_the_window():

@@ -24,6 +24,9 @@ JOB_FILE, SETTINGS_FILE, EVENTS_FILE = "job.json", "settings.json", "events.json
 LATENTS, FRAMES = "latents", "frames"
 """What a side captures: clean latents, and decoded frames in [-1, 1]; both [T, C, H, W]."""
 
+CAPTURED_AT, NEVER = "cuda_graph_captured_at_ar", "never"
+"""Fact of a trial that was to capture a CUDA graph: AR steps in which it did, or this word."""
+
 WAN_VAE_WIDTH = {"full": 96, "tiny": 16}
 """Channels of the Wan VAE's narrowest stage by size; TAEHV's are fixed in its code."""
 
@@ -132,7 +135,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareRequest:
-    """Synthetic inputs that a ``prepare`` trial makes once and both sides read."""
+    """Synthetic inputs that both sides read, and where each goes; an empty path is not made."""
 
     network: Network
     weights_seed: int
@@ -144,7 +147,6 @@ class PrepareRequest:
     latent_shape: tuple[int, ...]
     """[T, C, H, W] of one AR step."""
     weights_path: str
-    """Where it goes, as for the other paths; empty where it is there already."""
     noise_path: str
     text_path: str
     decoder: str = "none"
@@ -170,10 +172,9 @@ class RooflineRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class RooflineResult:
-    """What the kernels of one layer take alone."""
+    """What the kernels of one layer take alone, in the median of their calls."""
 
     kernels_ms: dict[str, float]
-    """Kernel to the median of its calls."""
     torch: str
 
 

@@ -22,10 +22,12 @@ import check_loading
 import check_published
 import flashdreams.infra.pipeline.base as pipeline_base
 from flashdreams.infra.config import derive_config
+from flashdreams.infra.cuda_graph import CUDAGraphWrapper
 from flashdreams.infra.diffusion.scheduler import FlowMatchEulerDiscreteSchedulerConfig
 from flashdreams.recipes.cosmos.transformer.impl.modules import Timesteps
 
 from runners import exact_timesteps, first_frame, matched, self_forcing, video
+from runners.captured_graph import GraphWatch
 from runners.protocol import drive, wire
 from runners.protocol.recorder import Recorder
 
@@ -296,6 +298,23 @@ def check_what_the_library_prints_is_not_timed() -> None:
         recorder.close(0, {})
         step, _ = wire.read_events(Path(folder) / wire.EVENTS_FILE, "n")
     assert 0 < step.wall_ms < 100
+
+
+def check_graph_is_seen_when_it_is_captured() -> None:
+    """The library's own wrapper tells by the graph it holds; a new one is a new capture."""
+    wrapper = CUDAGraphWrapper(lambda: None)
+    config = SimpleNamespace(use_cuda_graph=True)
+    watch = GraphWatch(SimpleNamespace(config=config, _network_call=wrapper))
+    assert watch.facts() == {wire.CAPTURED_AT: wire.NEVER}
+    first, second = object(), object()
+    for ar, graph in enumerate((None, first, first, None, second)):
+        wrapper._graph = graph
+        watch.look(ar)
+    assert watch.facts() == {wire.CAPTURED_AT: "1, 4"}
+
+    eager = GraphWatch(SimpleNamespace(config=SimpleNamespace(use_cuda_graph=False)))
+    eager.look(0)
+    assert eager.facts() == {}
 
 
 def check_load_gives_a_copy() -> None:
