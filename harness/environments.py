@@ -275,8 +275,8 @@ def _write_marker(target: Path, name: str, digest: str) -> None:
 def stage_code(environment_dir: Path) -> tuple[str, Path]:
     """Copy adapter and protocol under the digest of their bytes, so that no edit reaches a run."""
     files = dict(_code_files(environment_dir))
-    content = {name: sha256_file(path) for name, path in sorted(files.items())}
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    content = _digests(files)
+    digest = code_digest(environment_dir)
     target = cache_dir() / "code" / digest[:16]
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(cache_dir() / "code.lock"):
@@ -286,6 +286,16 @@ def stage_code(environment_dir: Path) -> tuple[str, Path]:
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target / name)
     return digest, target
+
+
+def code_digest(environment_dir: Path) -> str:
+    """Digest of an environment's adapter and protocol as they are now."""
+    content = _digests(dict(_code_files(environment_dir)))
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _digests(files: Mapping[str, Path]) -> dict[str, str]:
+    return {name: sha256_file(path) for name, path in sorted(files.items())}
 
 
 def _holds(folder: Path, content: Mapping[str, str]) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from harness import repair
 from harness.machine import read_machine
-from harness.records import Verdict
+from harness.records import Role, Verdict
 from harness.stats import MIN_PROCESSES
 from harness.store import open_run
 from reports.evidence import read_evidence
@@ -17,6 +17,7 @@ from reports.render import render_run
 from tests.fakes.command import fdbench
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
+ROLES = [[role.value] for role in Role]
 REPORT = ("index.html", "published.html", "report.md")
 
 
@@ -72,6 +73,25 @@ def test_speedups_are_withheld_for_the_clocks_alone(run):
         assert (row.interval_percent is None) == (min(row.processes) < MIN_PROCESSES)
         low, high = row.interval_percent or (row.speedup_percent, row.speedup_percent)
         assert low <= row.speedup_percent <= high
+
+
+def test_reproduce_says_what_to_type_and_what_may_be_other(run):
+    """Command, trials in their order, and the PyTorch and code that a cell was measured with."""
+    for cell in open_run(run).read_plan():
+        done = fdbench("reproduce", cell.cell_id, "--run", run)
+        lines = done.out.splitlines()
+
+        assert (done.code, done.err) == (0, "")
+        assert f"--suite per-step --gpu {cell.device} --only {cell.cell_id}" in lines[2]
+        told = [line.split()[1].rstrip(":") for line in lines if line.split()[:1] in ROLES]
+        assert told == [str(trial.side) for trial in cell.trials]
+        measured = lines[lines.index(next(line for line in lines if "measured with" in line)) + 1 :]
+        assert all(", cuDNN 9" in line and "torch 2." in line for line in measured)
+        assert len(measured) >= len({trial.side.environment for trial in cell.trials})
+
+    unknown = fdbench("reproduce", "nothing", "--run", run)
+    assert unknown.code == 2
+    assert cell.cell_id in unknown.err
 
 
 @pytest.mark.skipif(bool(read_machine().gpus), reason="here it would measure")

@@ -41,6 +41,14 @@ def test_completed_trial_leaves_everything(run, tmp_path):
     assert {step.denoise_ms for step in result.steps} == {(171.0, 171.0)}
 
 
+def test_graph_that_never_came_leaves_no_steady_step(run):
+    """The job asks for a CUDA graph; what the side saw of it counts."""
+    result = run("captures_no_graph", cuda_graph=True)
+
+    assert (result.row.outcome, result.row.invalid) == (Outcome.COMPLETED, "")
+    assert [step.phase for step in result.steps] == ["filling", "filling", "capture"]
+
+
 def test_first_step_is_timed_from_the_launch(run):
     """What a user waits for ends with the first AR step, not with the trial."""
     row = run("sleeps_after_its_first_step").row

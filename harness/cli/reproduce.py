@@ -1,14 +1,25 @@
 """``fdbench reproduce``."""
 
+import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from harness import store
-from harness.environments import command_words, load_environments
+from harness.environments import (
+    ENVIRONMENTS_DIR,
+    code_digest,
+    command_words,
+    load_environments,
+)
 from harness.errors import UsageFault
-from harness.records import PlannedCell
+from harness.records import PlannedCell, TrialRow
+from harness.suites import parse_side, pick
+
+SHORT = 8
+"""Characters of a digest."""
 
 
 @click.command("reproduce")
@@ -31,7 +42,9 @@ def reproduce_command(cell: str, folder: Path) -> None:
     if cell not in cells:
         known = "\n".join(cells)
         raise UsageFault(f"{folder} has no cell {cell!r}; it has:\n{known}")
-    for line in _lines(run_store.read_run(), cells[cell]):
+    trials = [row for row in run_store.read_rows(TrialRow) if row.cell_id == cell]
+    lines = _lines(run_store.read_run(), cells[cell]) + _measured_with(trials)
+    for line in lines:
         click.echo(line)
 
 
@@ -46,10 +59,26 @@ def _lines(run: dict[str, object], cell: PlannedCell) -> list[str]:
         f"# its {len(cell.trials)} trials in order, one process each; JOB is logs/TRIAL/job.json",
     ]
     for trial in cell.trials:
-        environment = declared[trial.side.environment]
+        environment = declared[pick("environment", trial.side.environment, declared)]
         command = [
             word.format(slug=cell.recipe, job="JOB")
             for word in command_words(environment, trial.job.gpus)
         ]
         lines.append(f"{trial.role:<10} {trial.side}: {' '.join(command)}")
     return lines
+
+
+def _measured_with(trials: Sequence[TrialRow]) -> list[str]:
+    """What decided the numbers and may be other here: PyTorch, adapters and runners."""
+    lines = ["", "# measured with; another PyTorch or other code may give other figures"]
+    seen: dict[str, None] = {}
+    for row in trials:
+        name = parse_side(row.side, row.trial_id).environment
+        settings = json.loads(row.settings or "{}")
+        here = code_digest(ENVIRONMENTS_DIR / name)
+        same = "as here" if here == row.code_digest else f"here {here[:SHORT]}"
+        seen[
+            f"{name:<14} torch {settings.get('torch', 'unknown')}, "
+            f"cuDNN {settings.get('cudnn', 'unknown')}, code {row.code_digest[:SHORT]} ({same})"
+        ] = None
+    return lines + list(seen)

@@ -116,6 +116,12 @@ def completes(side):
     side.end()
 
 
+def captures_no_graph(side):
+    """Do the whole job, and say that the CUDA graph it asks for never came."""
+    completes(side)
+    side.rewrite('{"fake": "1"}', f'{{"{wire.CAPTURED_AT}": "{wire.NEVER}"}}')
+
+
 def sleeps_after_its_first_step(side):
     """Do the whole job, the second step half a second after the first."""
     side.settings()
