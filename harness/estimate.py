@@ -3,6 +3,7 @@
 Estimates help to plan a night; no result ever contains one.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.suites import Device
@@ -69,6 +70,23 @@ def estimate(job: Job, parameters: int, device: Device, gpus: int = 1) -> Estima
     return Estimate(
         memory_gb=memory_gb(job, parameters, gpus),
         seconds=START_S + read_s + compute_s + frames_s + (COMPILE_S if job.compile else 0.0),
+    )
+
+
+def estimate_cell(jobs: Iterable[Job], parameters: int, device: Device) -> Estimate | None:
+    """Estimate a cell from the jobs of its trials.
+
+    Returns:
+        The largest trial's memory, and the time of all trials and of what is timed before them;
+        None at tiny size, or on a device without a nominal speed.
+    """
+    full = [job for job in jobs if job.size == "full"]
+    if not full or not device.nominal_tflops:
+        return None
+    needs = [estimate(job, parameters, device, job.gpus) for job in full]
+    return Estimate(
+        memory_gb=max(need.memory_gb for need in needs),
+        seconds=ROOFLINE_S + sum(need.seconds for need in needs),
     )
 
 

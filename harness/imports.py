@@ -359,6 +359,7 @@ def _create(folder: Path) -> Store:
         "plan": [],
         "unsupported": [],
         "not_chosen": [],
+        "estimated_s": {},
         "environments": {},
         "roofline": {},
         "sandbox": "",

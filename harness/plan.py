@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from harness.errors import IntegrityFault, UsageFault
-from harness.estimate import memory_gb
+from harness.estimate import Estimate, estimate_cell, memory_gb
 from harness.records import (
     REPEATED,
     CellSides,
@@ -96,6 +96,12 @@ def chosen(only: str, cell_ids: Iterable[str]) -> list[str]:
 def repeat_of(trial: PlannedTrial) -> PlannedTrial:
     """The one repetition of a trial whose times were disturbed."""
     return dataclasses.replace(trial, trial_id=trial.trial_id + REPEATED)
+
+
+def need_of(cell: PlannedCell, recipes: Recipes, device: Device) -> Estimate | None:
+    """What a cell will take on a device; see :func:`harness.estimate.estimate_cell`."""
+    network = recipes.networks[recipes.recipes[cell.recipe].network]
+    return estimate_cell((trial.job for trial in cell.trials), network.parameters, device)
 
 
 def phase_of(ar: int, job: Job, captured_at: Collection[int] | None = None) -> Phase:

@@ -1,7 +1,7 @@
 """The values that cross module boundaries."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -152,6 +152,8 @@ class Plan:
     """Cells outside the denominator."""
     not_chosen: tuple[str, ...] = ()
     """Ids of cells that could run and that ``--only`` left out."""
+    estimated_s: dict[str, float] = field(default_factory=dict)
+    """Cell to the time it should take; no cell of a tiny suite or of a device without a speed."""
 
 
 @dataclass(frozen=True, kw_only=True)

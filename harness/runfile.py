@@ -15,7 +15,7 @@ from harness.schema import SCHEMA_VERSION, check_version
 
 _CELLS = TypeAdapter(tuple[PlannedCell, ...])
 _SEAL = "sha256"
-_LATER: Mapping[str, Any] = {"passed": [], "roofline": {}, "not_chosen": []}
+_LATER: Mapping[str, Any] = {"passed": [], "roofline": {}, "not_chosen": [], "estimated_s": {}}
 """Keys that the first runs of this version lack, with what stands for them."""
 
 

@@ -1,7 +1,7 @@
 """The main flow: load, plan, launch, parse, store, match, judge, render."""
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -73,14 +73,17 @@ def make_plan(request: RunRequest) -> tuple[suites.Suite, Plan]:
     devices = suites.load_devices()
     key = suites.pick("device", request.device, devices)
     driven = environments.driven(request.environments_dir)
-    planned = plan.plan_suite(name, suite, suites.load_recipes(), key, devices[key], driven)
+    recipes = suites.load_recipes()
+    planned = plan.plan_suite(name, suite, recipes, key, devices[key], driven)
     picked = plan.chosen(request.only, [cell.cell_id for cell in planned.cells])
     cells = tuple(cell for cell in planned.cells if cell.cell_id in picked)
     others = tuple(cell.cell_id for cell in planned.cells if cell.cell_id not in picked)
     if planned.cells and not cells:
         known = "\n".join(cell.cell_id for cell in planned.cells)
         raise UsageFault(f"--only {request.only!r} matches no cell of {name}; it has:\n{known}")
-    return suite, replace(planned, cells=cells, not_chosen=others)
+    needs = {cell.cell_id: plan.need_of(cell, recipes, devices[key]) for cell in cells}
+    seconds = {cell_id: need.seconds for cell_id, need in needs.items() if need}
+    return suite, replace(planned, cells=cells, not_chosen=others, estimated_s=seconds)
 
 
 def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitCode:
@@ -112,6 +115,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "plan": dump_plan(planned.cells),
         "unsupported": [(cell.cell_id, cell.reason) for cell in planned.unsupported],
         "not_chosen": planned.not_chosen,
+        "estimated_s": planned.estimated_s,
         "environments": {env.name: continuing.describe(env) for env in built.values()},
         "roofline": _floors(planned.cells, built, watcher),
         "sandbox": request.sandbox,
@@ -212,6 +216,7 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
             "cells": [cell.cell_id for cell in cells],
             "plan": dump_plan(cells),
             "unsupported": [(cell.cell_id, cell.reason) for cell in full.unsupported],
+            "estimated_s": _chosen(full.estimated_s, wanted) | run["estimated_s"],
             "not_chosen": [cell.cell_id for cell in full.cells if cell.cell_id not in ids],
             "sittings": [*run["sittings"], _sitting(here)],
             "environments": continuing.environments_of(run["environments"], built),
@@ -221,6 +226,10 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
         run_store.write_run(run)
     passed = sides.passed_on(request.passed)
     return _Sitting(run_store, suite, built, watcher, limits, passed).run(planned)
+
+
+def _chosen(seconds: Mapping[str, float], wanted: Collection[str]) -> dict[str, float]:
+    return {cell_id: value for cell_id, value in seconds.items() if cell_id in wanted}
 
 
 def _floors(

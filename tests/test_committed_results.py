@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from harness import repair
+from harness.estimate import ROOFLINE_S
 from harness.machine import read_machine
-from harness.records import Role, Verdict
+from harness.plan import need_of
+from harness.records import Role, TrialRow, Verdict
 from harness.stats import MIN_PROCESSES
 from harness.store import open_run
+from harness.suites import load_devices, load_recipes
 from reports.evidence import read_evidence
 from reports.latency import latency_rows
 from reports.measurement import clock_fault
@@ -92,6 +95,17 @@ def test_reproduce_says_what_to_type_and_what_may_be_other(run):
     unknown = fdbench("reproduce", "nothing", "--run", run)
     assert unknown.code == 2
     assert cell.cell_id in unknown.err
+
+
+def test_plan_says_how_long_a_cell_takes(run):
+    """Within a quarter of what its processes took; frames are compared after them as well."""
+    rows, recipes = open_run(run).read_rows(TrialRow), load_recipes()
+    for cell in open_run(run).read_plan():
+        took_s = sum(row.wall_s for row in rows if row.cell_id == cell.cell_id)
+        need = need_of(cell, recipes, load_devices()[cell.device])
+        decodes = any(trial.job.decoder != "none" for trial in cell.trials)
+
+        assert 0.75 < need.seconds / (took_s + ROOFLINE_S) < (1.5 if decodes else 1.25)
 
 
 @pytest.mark.skipif(bool(read_machine().gpus), reason="here it would measure")

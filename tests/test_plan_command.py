@@ -4,11 +4,15 @@ import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
+from harness.cli.progress import PlainWatcher
 from harness.estimate import FRAMES_S_PER_GB, READ_S_PER_GB, START_S, estimate
-from harness.plan import plan_suite
+from harness.plan import need_of, plan_suite
 from harness.suites import load_devices, load_recipes, load_suite, suite_names
+from harness.units import format_duration
 from tests.fakes.command import fdbench
+from tests.test_report import pair_row
 
 
 def planned(*words) -> dict[str, dict]:
@@ -85,7 +89,7 @@ def test_text_says_that_estimates_are_estimates():
 
     assert done.code == 0
     assert "estimates from shapes and nominal speed, not measurements" in done.out
-    assert "11 of 13 cells can run on gb200" in done.out
+    assert "11 of 15 cells can run on gb200" in done.out
 
 
 def test_estimates_follow_the_shapes():
@@ -125,6 +129,24 @@ def test_frames_take_time_too():
 
     frames_gb = 13 * 12 * 480 * 832 * 3 * 2 / 1e9
     assert with_frames - without == pytest.approx(FRAMES_S_PER_GB * frames_gb)
+
+
+def test_run_says_how_long_it_should_take(capsys):
+    """Before it starts, for the cells it was asked for; beside each verdict, how long it took."""
+    name, suite = load_suite("quick")
+    recipes, device = load_recipes(), load_devices()["h200"]
+    plan = plan_suite(name, suite, recipes, "h200", device)
+    (cell,) = plan.cells
+    seconds = need_of(cell, recipes, device).seconds
+    console = Console(width=120)
+    watcher = PlainWatcher(console)
+    watcher.planned(replace(plan, estimated_s={cell.cell_id: seconds}))
+    watcher.trial_started(cell.trials[0])
+    watcher.judged(pair_row(cell_id=cell.cell_id))
+
+    said = capsys.readouterr().out
+    assert f"1 cell, 3 trials on h200, about {format_duration(seconds)} by the plan" in said
+    assert f"took 0 s in this sitting; the plan: {format_duration(seconds)}" in said
 
 
 def test_doctor_names_what_is_here():

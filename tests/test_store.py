@@ -285,7 +285,7 @@ def test_folder_that_is_no_run_is_refused(tmp_path):
 def test_run_file_is_read_back(filled):
     """What was asked for comes back, with the schema version and keys that older runs lack."""
     run = store.open_run(filled.folder).read_run()
-    later = {"passed": [], "roofline": {}, "not_chosen": []}
+    later = {"passed": [], "roofline": {}, "not_chosen": [], "estimated_s": {}}
 
     assert run == {"suite": "smoke", "cells": [samples.CELL], "schema": 2} | later
 

@@ -10,8 +10,7 @@ import click
 from harness import environments, suites, workflow
 from harness.cli.tables import make_console
 from harness.environments import Environment
-from harness.estimate import ROOFLINE_S, Estimate, estimate
-from harness.plan import cell_id_of
+from harness.plan import cell_id_of, need_of
 from harness.records import PlannedCell, UnsupportedCell
 from harness.suites import Device, Recipe, Recipes
 from harness.units import format_duration
@@ -85,7 +84,7 @@ def _outline_cell(
     recipe = recipes.recipes[slug]
     found = cell if isinstance(cell, PlannedCell) else None
     gpus = recipe.gpus if device.torch_device == "cuda" and is_full else 1
-    needs = _estimates(found, recipes, recipe, device, gpus)
+    need = need_of(found, recipes, device) if found else None
     return CellOutline(
         cell_id=cell.cell_id,
         cannot_run="" if isinstance(cell, PlannedCell) else cell.reason,
@@ -93,19 +92,9 @@ def _outline_cell(
         baseline=_command(cell.reference.environment, slug, gpus),
         published=_published_command(slug, recipe, gpus),
         trials=len(found.trials) if found else 0,
-        memory_gb=round(max(need.memory_gb for need in needs), 1) if needs else None,
-        seconds=round(ROOFLINE_S + sum(need.seconds for need in needs)) if needs else None,
+        memory_gb=round(need.memory_gb, 1) if need else None,
+        seconds=round(need.seconds) if need else None,
     )
-
-
-def _estimates(
-    found: PlannedCell | None, recipes: Recipes, recipe: Recipe, device: Device, gpus: int
-) -> list[Estimate]:
-    """One estimate a trial; none where the cell cannot run or the device has no nominal speed."""
-    if found is None or not device.nominal_tflops:
-        return []
-    parameters = recipes.networks[recipe.network].parameters
-    return [estimate(trial.job, parameters, device, gpus) for trial in found.trials]
 
 
 @cache

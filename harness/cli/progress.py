@@ -23,12 +23,20 @@ class PlainWatcher(RunWatcher):
         self._trials = 0
         self._ended = 0
         self._started_s = time.monotonic()
+        self._begun_s: dict[str, float] = {}
+        """Cell to when its first trial of this sitting started."""
+        self._estimated_s: dict[str, float] = {}
 
     def planned(self, planned: Plan) -> None:
-        """Say what will run, and what cannot."""
+        """Say what will run, how long it should take, and what cannot run."""
         self._trials = sum(len(cell.trials) for cell in planned.cells)
         self._started_s = time.monotonic()
-        self._print(f"{len(planned.cells)} cells, {self._trials} trials on {planned.device}")
+        self._estimated_s = planned.estimated_s
+        estimates = [planned.estimated_s.get(cell.cell_id) for cell in planned.cells]
+        known = [seconds for seconds in estimates if seconds is not None]
+        about = f", about {format_duration(sum(known))} by the plan" if known else ""
+        cells = "1 cell" if len(planned.cells) == 1 else f"{len(planned.cells)} cells"
+        self._print(f"{cells}, {self._trials} trials on {planned.device}{about}")
         for cell in planned.unsupported:
             self._print(f"not planned: {cell.cell_id}: {cell.reason}")
 
@@ -38,6 +46,7 @@ class PlainWatcher(RunWatcher):
 
     def trial_started(self, trial: PlannedTrial) -> None:
         """Print which side of which pair starts."""
+        self._begun_s.setdefault(trial.cell_id, time.monotonic())
         self._print(self._title(trial))
 
     def step_done(self, trial: PlannedTrial, ar: int, total_ms: float) -> None:
@@ -51,8 +60,13 @@ class PlainWatcher(RunWatcher):
         self._print(f"  {trial.side} took {format_duration(row.wall_s)}{how}, {self._left()}")
 
     def judged(self, pair: PairRow) -> None:
-        """Print a cell's verdict."""
+        """Print a cell's verdict, and how long it took beside what the plan had said."""
         self._print(f"{pair.verdict}: {pair.cell_id}: {pair.reason}")
+        begun_s = self._begun_s.get(pair.cell_id)
+        planned_s = self._estimated_s.get(pair.cell_id)
+        if begun_s is not None and planned_s is not None:
+            took = format_duration(time.monotonic() - begun_s)
+            self._print(f"  took {took} in this sitting; the plan: {format_duration(planned_s)}")
 
     def _title(self, trial: PlannedTrial) -> str:
         number = f"[{self._ended + 1}/{self._trials}]"
@@ -83,6 +97,7 @@ class LiveWatcher(PlainWatcher):
 
     def trial_started(self, trial: PlannedTrial) -> None:
         """Show which side of which pair starts."""
+        self._begun_s.setdefault(trial.cell_id, time.monotonic())
         self._show(trial, "starting")
 
     def step_done(self, trial: PlannedTrial, ar: int, total_ms: float) -> None:
