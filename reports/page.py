@@ -52,6 +52,10 @@ class CellSection:
     sides: tuple[MeasuredSide, ...]
     controls: tuple[ControlRow, ...]
     floor: FloorLine | None
+    took_s: float
+    """All of its processes, launch to end."""
+    planned_s: float | None
+    """What the plan said of the whole cell beforehand; None where the run did not keep it."""
     settings: SettingsTable
     trials: tuple[TrialLine, ...]
     command: str
@@ -134,6 +138,8 @@ def _section(evidence: Evidence, cell: CellEvidence, command: str) -> CellSectio
         sides=measured_sides(cell),
         controls=controls_of(cell),
         floor=_floor(evidence, cell),
+        took_s=sum(trial.wall_s for trial in cell.trials),
+        planned_s=evidence.run["estimated_s"].get(cell.cell_id),
         settings=settings_table(cell),
         trials=trial_lines(evidence.folder, cell),
         command=f"{command} --only {shlex.quote(cell.cell_id)}",
