@@ -1,7 +1,7 @@
-"""The report's charts, drawn from the same rows as its tables."""
+"""The charts of a cell, drawn from the same rows as its tables."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
@@ -11,8 +11,8 @@ from harness.stats import WARMUP_AR_STEPS
 from harness.units import format_ms
 from reports.distance import DistanceTable
 from reports.evidence import CellEvidence
-from reports.latency import COMPARED_STAGE, LatencyRow, is_streaming
-from reports.sides import FLASHDREAMS_COLOUR, display_device, display_side, side_colour
+from reports.latency import COMPARED_STAGE, is_streaming
+from reports.sides import FLASHDREAMS_COLOUR, display_side, side_colour
 from reports.stages import StageTable
 from reports.svg import INK, MUTED, Chart, draw
 
@@ -20,7 +20,6 @@ _LIMIT_COLOUR = "#dc2626"
 _STAGE_COLOURS = ("#94a3b8", "#6366f1", "#0ea5e9", "#e879a9", "#a16207", "#64748b")
 """No green among them: a stage is not a side."""
 
-_WIDTH_PT = 380.0
 _COLD_START = 3.0
 """Times a step must outlast every step from AR 2 on to be left above the axis."""
 
@@ -29,84 +28,6 @@ _MOST_MARKERS = 200
 
 _HOLLOW = {Phase.FILLING.value: "none"}
 _MARKERS = {Phase.CAPTURE.value: "D"}
-
-
-def latency_charts(rows: Sequence[LatencyRow]) -> list[Chart]:
-    """Baseline beside FlashDreams: a chart per recipe and variant, a group per other figure."""
-    charts: dict[tuple[str, str], list[LatencyRow]] = {}
-    for row in rows:
-        if row.upstream_ms is not None or row.flashdreams_ms is not None:
-            charts.setdefault((row.recipe, row.variant), []).append(row)
-    return [_latency_chart(drawn) for drawn in charts.values()]
-
-
-def _latency_chart(rows: Sequence[LatencyRow]) -> Chart:
-    variant = f", {rows[0].variant}," if rows[0].variant else ""
-    title = f"{rows[0].recipe}{variant} on {display_device(rows[0].device)}"
-
-    def paint(axes: Axes) -> None:
-        named: set[str] = set()
-        for group, row in enumerate(rows):
-            for offset, side, value in (
-                (-0.2, row.baseline, row.upstream_ms),
-                (0.2, "flashdreams", row.flashdreams_ms),
-            ):
-                label = "" if side in named else display_side(side)
-                named.add(side)
-                _bar(axes, group + offset, value, label or "_", side_colour(side))
-        axes.set_xticks(range(len(rows)), [_group_name(rows, row) for row in rows])
-        margin = 0.6 if len(rows) > 1 else 1.0  # a lone pair of bars is not a wall
-        axes.set_xlim(-margin, len(rows) - 1 + margin)
-        axes.tick_params(axis="x", length=0)
-        axes.margins(y=0.14)
-        axes.set_ylim(bottom=0)
-        axes.set_ylabel("ms, lower is better")
-
-    width = max(_WIDTH_PT, 130.0 * len(rows))
-    return Chart(
-        title=title,
-        caption="Mean over processes; see the table for each process.",
-        svg=draw(f"Latency of {title}, in milliseconds", (width, 250), paint),
-    )
-
-
-def grouped_bars(
-    title: str, caption: str, groups: Sequence[str], sides: Mapping[str, Sequence[float | None]]
-) -> Chart:
-    """Bars by group, such as devices, with one bar a side in milliseconds."""
-    step = 0.8 / len(sides)
-
-    def paint(axes: Axes) -> None:
-        for number, (side, values) in enumerate(sides.items()):
-            offset = (number - (len(sides) - 1) / 2) * step
-            places = [group + offset for group in range(len(groups))]
-            drawn = axes.bar(
-                places,
-                [value or 0.0 for value in values],
-                width=0.9 * step,
-                color=side_colour(side),
-                label=display_side(side),
-            )
-            axes.bar_label(drawn, list(map(format_ms, values)), padding=3, fontsize=8)
-        axes.set_xticks(range(len(groups)), groups)
-        axes.tick_params(axis="x", length=0)
-        axes.margins(y=0.14)
-        axes.set_ylim(bottom=0)
-        axes.set_ylabel("ms, lower is better")
-
-    width = max(_WIDTH_PT, 55.0 * len(groups) * len(sides))
-    return Chart(title=title, caption=caption, svg=draw(title, (width, 250), paint))
-
-
-def _bar(axes: Axes, place: float, value: float | None, label: str, colour: str) -> None:
-    drawn = axes.bar(place, value or 0.0, width=0.36, color=colour, label=label)
-    axes.bar_label(drawn, [format_ms(value)], padding=3, fontweight="bold")
-
-
-def _group_name(rows: Sequence[LatencyRow], row: LatencyRow) -> str:
-    figure = row.figure.replace(", ", ",\n").replace(" with ", "\nwith ")
-    has_several = len({other.baseline for other in rows}) > 1
-    return f"{figure}\n{display_side(row.baseline)}" if has_several else figure
 
 
 def step_chart(cell: CellEvidence) -> Chart | None:
@@ -137,7 +58,7 @@ def step_chart(cell: CellEvidence) -> Chart | None:
         caption="One line per process. Hollow points: KV window filling; diamonds: CUDA graph "
         "capture; filled points: steady."
         + (f" Off the axis: steps of up to {format_ms(max(times))} ms." if is_cold else ""),
-        svg=draw(f"{COMPARED_STAGE} time per AR step of {cell.cell_id}", (_WIDTH_PT, 250), paint),
+        svg=draw(f"{COMPARED_STAGE} time per AR step of {cell.cell_id}", 250, paint),
     )
 
 
@@ -207,7 +128,7 @@ def distance_chart(table: DistanceTable) -> Chart | None:
         title=table.cell_id,
         caption="Error of the worst candidate process. A value that is zero or not a number has "
         "no point on this axis; the table has it.",
-        svg=draw(f"Parity error per AR step of {table.cell_id}", (_WIDTH_PT, 220), paint),
+        svg=draw(f"Parity error per AR step of {table.cell_id}", 220, paint),
     )
 
 
@@ -252,5 +173,5 @@ def stage_chart(table: StageTable) -> Chart | None:
     return Chart(
         title=table.cell_id,
         caption=f"Median of each stage over {table.window}, all processes.",
-        svg=draw(f"Stage times of {table.cell_id}", (_WIDTH_PT, 150), paint),
+        svg=draw(f"Stage times of {table.cell_id}", 150, paint),
     )

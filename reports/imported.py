@@ -10,7 +10,7 @@ from harness import stats
 from harness.imports import LOG_FILE, ImportRecord
 from harness.manifest import IMPORTS
 from harness.records import ImportedFigure, Origin
-from reports.charts import grouped_bars
+from reports.bars import grouped_bars
 from reports.evidence import ImportedLog
 from reports.sides import display_device
 from reports.svg import Chart

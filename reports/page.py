@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from harness import imports
 from harness.stats import MIN_PROCESSES
-from reports.charts import distance_chart, latency_charts, stage_chart, step_chart
+from reports.bars import latency_charts
+from reports.charts import distance_chart, stage_chart, step_chart
 from reports.distance import DistanceTable, distance_table
 from reports.evidence import CellEvidence, Evidence
 from reports.imported import ImportedSection, imported_section

@@ -9,7 +9,7 @@ from harness.logs import PARSERS
 from harness.published import Published, PublishedRow, RawLog, load_published
 from harness.records import LogStep
 from harness.suites import SUITES_DIR
-from reports.charts import grouped_bars
+from reports.bars import grouped_bars
 from reports.evidence import Evidence
 from reports.imported import STATED, imported_rows
 from reports.latency import LatencyRow

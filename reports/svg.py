@@ -15,6 +15,9 @@ from matplotlib.figure import Figure
 INK, MUTED, RULE = "#010101", "#020202", "#030303"
 """Stand-ins in a drawing for the page's colours, which change with its scheme."""
 
+_WIDTH_PT = 380.0
+"""Width of every chart: the page scales a chart to its column, so a wider one has smaller text."""
+
 _PAGE_COLOURS = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
 _POINTS_PER_INCH = 72
 
@@ -60,19 +63,19 @@ class Chart:
     """Markup, safe to put into a page."""
 
 
-def draw(label: str, size_pt: tuple[float, float], paint: Callable[[Axes], None]) -> str:
+def draw(label: str, height_pt: float, paint: Callable[[Axes], None]) -> str:
     """Paint axes and return ``<svg>`` markup; the same calls give the same bytes.
 
     Args:
         label: What a screen reader says; also makes the drawing's ids its own.
-        size_pt: Width and height in points of the viewBox.
+        height_pt: Height of the viewBox in points.
         paint: Draws; a legend is made of the labels it gives.
     """
     style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": label}
     with mpl.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
         figure = Figure(
-            figsize=(size_pt[0] / _POINTS_PER_INCH, size_pt[1] / _POINTS_PER_INCH),
+            figsize=(_WIDTH_PT / _POINTS_PER_INCH, height_pt / _POINTS_PER_INCH),
             layout="constrained",
         )
         axes = figure.subplots()

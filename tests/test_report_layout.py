@@ -1,0 +1,62 @@
+"""What a reader can see of a real run's pages in a browser, on a desk and on a telephone."""
+
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from reports.render import render_run
+
+CHROMIUM = shutil.which("chromium")
+RUN = Path(__file__).parent.parent / "docs" / "results" / "h200"
+PAGES = ("index.html", "published.html")
+DESK, TELEPHONE = 1400, 420
+SMALLEST_TEXT_PX = 11.0
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")
+
+CHART_TEXTS = """() => [...document.querySelectorAll("figure svg text")].map(text => {
+  const svg = text.ownerSVGElement, drawn = svg.getBoundingClientRect();
+  const box = text.getBoundingClientRect();
+  const outside = Math.max(drawn.left - box.left, box.right - drawn.right,
+    drawn.top - box.top, box.bottom - drawn.bottom);
+  const scale = drawn.width / svg.viewBox.baseVal.width;
+  return [`${svg.getAttribute("aria-label")}: ${text.textContent}`,
+    parseFloat(getComputedStyle(text).fontSize) * scale, outside];
+})"""
+"""Each text of a chart, its size on the screen, and how far it reaches out of its drawing."""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The committed run's pages as the code makes them now: they have every table and chart."""
+    run = shutil.copytree(RUN, tmp_path_factory.mktemp("layout") / "run")
+    return render_run(run).parent
+
+
+@contextmanager
+def opened(address, width, scheme="light"):
+    """A page in a window, everything that folds unfolded."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.goto(address.as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+        yield page
+        browser.close()
+
+
+@pytest.mark.parametrize("width", [DESK, TELEPHONE])
+@pytest.mark.parametrize("name", PAGES)
+def test_text_of_charts_is_readable_and_whole(report, name, width):
+    """However many bars a chart has, its words are of one size and within it."""
+    with opened(report / name, width) as page:
+        drawn = page.evaluate(CHART_TEXTS)
+        overflow_px = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+    assert drawn
+    assert [text for text, size_px, _ in drawn if size_px < SMALLEST_TEXT_PX] == []
+    assert [text for text, _, outside_px in drawn if outside_px > 1] == []
+    assert overflow_px <= 0
