@@ -122,7 +122,7 @@ def distance_chart(table: DistanceTable) -> Chart | None:
         _scale_error(axes, min(shown), max(shown))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("AR step")
-        axes.set_ylabel("relative L2")
+        axes.set_ylabel("relative L2 (log)")
 
     return Chart(
         title=table.cell_id,
@@ -165,7 +165,12 @@ def stage_chart(table: StageTable) -> Chart | None:
             colour = _STAGE_COLOURS[number % len(_STAGE_COLOURS)]
             axes.barh([0, 1], widths, left=left, height=0.55, color=colour, label=row.stage)
             left = [start + width for start, width in zip(left, widths, strict=True)]
-        axes.set_yticks([0, 1], [table.flashdreams, table.upstream])
+        # a side's overrides on a line of their own leave the bars half the chart
+        names = [name.replace("{", "\n{") for name in (table.flashdreams, table.upstream)]
+        axes.set_yticks([0, 1], names)
+        # a stage of no time at the end of a bar would pin the axis to it
+        axes.set_xlim(0, 1.05 * max(left) or 1.0)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.grid(visible=False, axis="y")
         axes.grid(visible=True, axis="x")
         axes.set_xlabel("ms")

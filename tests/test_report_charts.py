@@ -1,4 +1,4 @@
-"""Charts say what their figures are: speed-up and interval, or why there is none."""
+"""Charts say what their figures are: speed-up and interval, why there is none, kind of axis."""
 
 import re
 from dataclasses import replace
@@ -8,6 +8,7 @@ import pytest
 
 from reports.bars import grouped_bars, latency_charts
 from reports.latency import LatencyRow
+from tests.test_report import passing_run, rendered
 
 SOUND = LatencyRow(
     cell_id="self-forcing/h100/official",
@@ -112,3 +113,10 @@ def test_more_groups_make_a_chart_higher_and_never_wider():
 
     assert more_width == width
     assert float(more_height) > 2 * float(height)
+
+
+def test_axis_of_parity_says_that_it_is_logarithmic(tmp_path):
+    """Equal distances on it are ratios, which its numbers alone do not tell at a glance."""
+    html, _ = rendered(passing_run(tmp_path / "run"))
+
+    assert "relative L2 (log)" in texts(html)
