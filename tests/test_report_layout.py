@@ -17,6 +17,11 @@ SMALLEST_TEXT_PX = 11.0
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")
 
+TABLES = """() => [...document.querySelectorAll(".scroll > table")].map(table => [
+  `${table.closest("section").id}: ${table.rows[0].innerText}`,
+  table.parentElement.scrollWidth - table.parentElement.clientWidth])"""
+"""Each table, and how far it reaches beyond its box."""
+
 CHART_TEXTS = """() => [...document.querySelectorAll("figure svg text")].map(text => {
   const svg = text.ownerSVGElement, drawn = svg.getBoundingClientRect();
   const box = text.getBoundingClientRect();
@@ -46,6 +51,16 @@ def opened(address, width, scheme="light"):
         page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
         yield page
         browser.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_table_is_clipped_on_a_desk(report, name):
+    """No column has to be scrolled to where there is room for it."""
+    with opened(report / name, DESK) as page:
+        tables = page.evaluate(TABLES)
+
+    assert tables
+    assert [table for table, beyond_px in tables if beyond_px > 0] == []
 
 
 @pytest.mark.parametrize("width", [DESK, TELEPHONE])
