@@ -1,10 +1,13 @@
 """What a reader can see of a real run's pages in a browser, on a desk and on a telephone."""
 
+import io
 import shutil
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from reports.render import render_run
@@ -75,3 +78,44 @@ def test_text_of_charts_is_readable_and_whole(report, name, width):
     assert [text for text, size_px, _ in drawn if size_px < SMALLEST_TEXT_PX] == []
     assert [text for text, _, outside_px in drawn if outside_px > 1] == []
     assert overflow_px <= 0
+
+
+def test_latency_table_is_whole_on_a_telephone(report):
+    """Its figures are what the report is for, so that none of them is out of sight."""
+    with opened(report / "index.html", TELEPHONE) as page:
+        box = page.locator(".scroll:has(> .latency)")
+        beyond_px = box.evaluate("box => box.scrollWidth - box.clientWidth")
+        row = box.locator("tbody tr").first
+        label = "cell => getComputedStyle(cell, '::before').content"
+        labels = [cell.evaluate(label) for cell in row.locator("td[data-label]").all()]
+
+    assert beyond_px <= 0
+    assert {'"Upstream (ms)"', '"FlashDreams (ms)"', '"Speedup"', '"Baseline"'} <= set(labels)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_table_that_goes_on_is_shaded_at_that_side(report, scheme):
+    """A box that scrolls shows at which side there is more, and no shade where there is none."""
+    with opened(report / "index.html", TELEPHONE, scheme) as page:
+        box = page.locator("#parity .scroll:has(table)").first
+        at_start = edges(box)
+        box.evaluate("box => { box.scrollLeft = box.scrollWidth }")
+        at_end = edges(box)
+        whole = edges(page.locator("#latency .scroll:has(svg)").first)
+
+    ground = (255, 255, 255) if scheme == "light" else (20, 23, 26)
+    assert (at_start[0], at_end[1], *whole) == (ground,) * 4
+    assert distance(at_start[1], ground) > 30
+    assert distance(at_end[0], ground) > 30
+
+
+def edges(box):
+    """The commonest colour of a box's leftmost and of its rightmost pixels."""
+    shot = Image.open(io.BytesIO(box.screenshot())).convert("RGB")
+    columns = ([shot.getpixel((x, y)) for y in range(shot.height)] for x in (1, shot.width - 2))
+    return tuple(Counter(column).most_common(1)[0][0] for column in columns)
+
+
+def distance(colour, other):
+    """The largest difference in one of red, green and blue."""
+    return max(abs(one - two) for one, two in zip(colour, other, strict=True))
