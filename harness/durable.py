@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import EnvironmentFault
@@ -37,8 +37,13 @@ def publish(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the former one or this one."""
-    write_beside(path, text)
-    publish(path)
+    try:
+        write_beside(path, text)
+        publish(path)
+    except OSError:
+        with suppress(OSError):
+            beside(path).unlink()
+        raise
 
 
 def sync(path: Path) -> None:

@@ -18,6 +18,7 @@ from harness.manifest import (
     RUN_FILE,
     Entry,
     evidence_files,
+    misplaced,
     read_manifest,
     unfinished_files,
 )
@@ -262,6 +263,8 @@ class _Inspector:
         return name not in self._entries()
 
     def _look_at_files(self) -> None:
+        for path, what in misplaced(self._folder).items():
+            self._note(path, what, Kind.FOREIGN)
         for name, what in self._faulty.items():
             self._note(name, what, self._kind_of(name))
         if self._found.manifest is None:

@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from docker.errors import BuildError, ImageNotFound
 from filelock import FileLock
 
 from harness import environments, locks
+from harness.durable import beside
 from harness.engine import connect, engine_faults
 from harness.environments import ENVIRONMENTS_DIR, BuiltEnvironment, cache_dir
 from harness.errors import EnvironmentFault, UsageFault
@@ -182,12 +184,31 @@ def remove(name: str) -> list[str]:
 
 
 def export(image: Image, path: Path) -> None:
-    """Write an image as an archive for a machine without a registry."""
-    beside = path.with_name(path.name + ".tmp")
-    with engine_faults(f"{image.tag} cannot be exported"), beside.open("wb") as file:
-        for block in connect().images.get(image.tag).save(chunk_size=1 << 20, named=True):
-            file.write(block)
-    beside.replace(path)
+    """Write an image as an archive for a machine without a registry.
+
+    Raises:
+        UsageFault: The path is a folder.
+        EnvironmentFault: The engine does not give the image, or it cannot be written there.
+    """
+    if path.is_dir():
+        raise UsageFault(
+            f"{path} is a folder; name a file: fdbench env export {image.name} "
+            f"{path / image.name}.tar"
+        )
+    made = beside(path)
+    try:
+        with engine_faults(f"{image.tag} cannot be exported"), made.open("wb") as file:
+            for block in connect().images.get(image.tag).save(chunk_size=1 << 20, named=True):
+                file.write(block)
+        made.replace(path)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path} cannot be written: {error.strerror}\n"
+            f"Name another place: fdbench env export {image.name} PATH"
+        ) from error
+    finally:
+        with suppress(OSError):  # it has its name, or was never made
+            made.unlink()
 
 
 def load(path: Path) -> list[Image]:

@@ -42,7 +42,7 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
         head, *lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         version = head["schema"]
         entries = [Entry(**line) for line in lines]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityFault(f"{path}: not a manifest ({error})") from error
     check_version(path, version)
     return {entry.path: entry for entry in entries}
@@ -63,6 +63,15 @@ def evidence_files(folder: Path) -> list[Path]:
     below = [path for name in EVIDENCE for path in files_in(folder / name)]
     copy = folder / RUN_COPY_FILE
     return [folder / RUN_FILE, *[copy] * copy.exists(), *sorted(folder.glob("*.parquet")), *below]
+
+
+def misplaced(folder: Path) -> dict[Path, str]:
+    """Folders where a run keeps a file, and files where it keeps a folder, with what each is."""
+    files = [folder / name for name in (MANIFEST_FILE, RUN_FILE, RUN_COPY_FILE)]
+    files += [path for part in (".", *PARTS) for path in (folder / part).glob("*.parquet")]
+    folders = [folder / name for name in EVIDENCE]
+    found = {path: "is a folder where a file belongs" for path in files if path.is_dir()}
+    return found | {path: "is a file where a folder belongs" for path in folders if path.is_file()}
 
 
 def unfinished_files(folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from harness.manifest import (
     RUN_COPY_FILE,
     RUN_FILE,
     Entry,
+    misplaced,
     read_manifest,
     write_manifest,
 )
@@ -47,7 +48,16 @@ def repair(run_store: Store) -> Repaired:
 
     Raises:
         UsageFault: A process is writing to the run.
+        IntegrityFault: A folder stands where a file belongs, or the other way round.
     """
+    wrong = misplaced(run_store.folder)
+    if wrong:
+        # What somebody put there is not fdbench's to delete, and nothing can be written over it.
+        path, what = next(iter(wrong.items()))
+        raise IntegrityFault(
+            f"{path} {what}; nothing was repaired\n"
+            f"Move it out of the run, then: fdbench fsck --repair {run_store.folder}"
+        )
     with _alone(run_store), run_store.writing():
         return _mend(run_store, inspect(run_store))
 

@@ -1,7 +1,7 @@
 """Renders a run as one static HTML page and as Markdown."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from harness.durable import write_text
+from harness.errors import EnvironmentFault
 from harness.units import format_duration, format_error, format_interval, format_ms, format_percent
 from reports.evidence import read_evidence
 from reports.page import build_page
@@ -37,20 +38,39 @@ def render_run(folder: Path) -> Path:
     Raises:
         UsageFault: The folder is no run.
         IntegrityFault: Its ``run.json`` is not what a run writes.
+        EnvironmentFault: A page cannot be written.
     """
     evidence = read_evidence(folder)
     page = build_page(evidence)
-    report = folder / "report"
-    report.mkdir(exist_ok=True)
-    for name, template, environment in (
-        ("report.md", "report.md.j2", _environment(_markdown_text)),
-        ("index.html", "report.html.j2", _environment(_html_text)),
-    ):
-        write_text(report / name, environment.get_template(template).render(page=page))
     published = build_published(evidence, page.latency)
-    published_page = _environment(_html_text).get_template("published.html.j2")
-    write_text(report / "published.html", published_page.render(page=published))
-    return report / "index.html"
+    texts = {
+        name: environment.get_template(template).render(page=content)
+        for name, template, environment, content in (
+            ("report.md", "report.md.j2", _environment(_markdown_text), page),
+            ("index.html", "report.html.j2", _environment(_html_text), page),
+            ("published.html", "published.html.j2", _environment(_html_text), published),
+        )
+    }
+    return _write(folder, texts) / "index.html"
+
+
+def _write(folder: Path, texts: Mapping[str, str]) -> Path:
+    """Write the pages; returns their folder.
+
+    Raises:
+        EnvironmentFault: One cannot be written.
+    """
+    report = folder / "report"
+    try:
+        report.mkdir(exist_ok=True)
+        for name, text in texts.items():
+            write_text(report / name, text)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"the report cannot be written: {error.filename2 or report}: {error.strerror}\n"
+            f"Clear that place, then: fdbench report {folder}"
+        ) from error
+    return report
 
 
 def _environment(finalize: Callable[[Any], Any]) -> Environment:

@@ -2,15 +2,42 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from harness.records import TrialRow
 from harness.store import open_run
 from tests.command import FDBENCH, fdbench
+
+COMMITTED = Path(__file__).parent.parent / "docs" / "results" / "h200"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the committed run, to put something in its way."""
+    return shutil.copytree(COMMITTED, tmp_path / "c")
+
+
+def swap(path):
+    """A folder where a file was, a file where a folder was."""
+    if path.is_dir():
+        shutil.rmtree(path)
+        path.touch()
+    else:
+        path.unlink()
+        path.mkdir()
+
+
+def refusal(finished, code):
+    """What a command said that ended with this code and without a traceback."""
+    assert "Traceback" not in finished.text
+    assert finished.code == code, finished.text
+    return finished.text
 
 
 def test_an_environment_that_cannot_be_built_is_no_run(tmp_path):
@@ -103,3 +130,47 @@ def test_a_wrong_suite_file_is_named_with_its_key(tmp_path, cell, named):
     assert named in finished.text
     assert "mine" in finished.text
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("place", ["report", "report/index.html", "report/published.html"])
+def test_report_names_what_is_in_its_way(copy, place):
+    """Something else where a page goes: which, and what to type when it is gone; no half page."""
+    swap(copy / place)
+    said = refusal(fdbench("report", copy), 5)
+
+    assert str(copy / place) in said
+    assert f"then: fdbench report {copy}" in said
+    assert list(copy.glob("report/*.tmp")) == []
+
+
+@pytest.mark.parametrize("place", ["trials.parquet", "telemetry", "steps/{trial}.parquet"])
+def test_repair_neither_deletes_nor_writes_over_what_is_no_file_of_the_run(copy, place):
+    """A folder for a file, or a file for a folder, is named by fsck and left to its owner."""
+    name = place.format(trial=min((copy / "logs").iterdir()).name)
+    swap(copy / name)
+
+    assert f"foreign  {name}: is a f" in refusal(fdbench("fsck", copy), 7)
+    said = refusal(fdbench("fsck", "--repair", copy), 7)
+    assert f"{copy / name} is a f" in said
+    assert f"Move it out of the run, then: fdbench fsck --repair {copy}" in said
+    (copy / name).rename(copy.parent / "mine")
+    assert fdbench("fsck", "--repair", copy).code == 0
+    assert fdbench("check", copy).code == 0
+
+
+def test_manifest_that_is_a_folder_is_named(copy):
+    """Nothing is judged without it, and no command ends in a traceback."""
+    swap(copy / "MANIFEST.jsonl")
+
+    repaired = refusal(fdbench("fsck", "--repair", copy), 7)
+    assert f"{copy / 'MANIFEST.jsonl'} is a folder where a file belongs" in repaired
+    assert "MANIFEST.jsonl: not a manifest" in refusal(fdbench("check", copy), 7)
+
+
+def test_what_the_system_refuses_is_one_message(copy):
+    """Whatever no command foresees: the file, the system's words, what to do; exit 5."""
+    (copy / ".locks").touch()
+    said = refusal(fdbench("fsck", copy), 5)
+
+    assert f"fdbench: {copy / '.locks'}: " in said
+    assert "then type the same again" in said

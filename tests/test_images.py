@@ -126,6 +126,26 @@ def test_image_moves_without_a_registry(place, tmp_path):
     assert not (tmp_path / "small.tar.tmp").exists()
 
 
+IMAGE = images.Image(
+    name="small", tag="small:1", image_id="sha256:0", digest="", base="", num_bytes=0, layers=()
+)
+
+
+def test_export_looks_at_its_target_before_the_image(tmp_path):
+    """A folder is refused before gigabytes are written beside it, with a file to name instead."""
+    with pytest.raises(UsageFault, match=rf"fdbench env export small {tmp_path}/small\.tar"):
+        images.export(IMAGE, tmp_path)
+    with pytest.raises(EnvironmentFault, match=r"no/small\.tar cannot be written: No such file"):
+        images.export(IMAGE, tmp_path / "no" / "small.tar")
+
+
+def test_export_that_fails_leaves_nothing(place, tmp_path):
+    """Half an archive beside its place would be in nobody's way but the disk's."""
+    with pytest.raises(EnvironmentFault, match="small:1 cannot be exported"):
+        images.export(IMAGE, tmp_path / "small.tar")
+    assert list(tmp_path.glob("small.tar*")) == []
+
+
 def test_archive_of_something_else_is_refused(place, tmp_path):
     """An image that is no environment is named as such."""
     with (tmp_path / "base.tar").open("wb") as file:

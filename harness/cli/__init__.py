@@ -1,5 +1,6 @@
 """The ``fdbench`` command."""
 
+import errno
 import importlib
 import sys
 from typing import Final
@@ -84,7 +85,30 @@ def main() -> None:
     except FdbenchError as error:
         click.echo(printable(f"fdbench: {error}"), err=True)
         code = error.exit_code
+    except OSError as error:
+        click.echo(printable(f"fdbench: {_describe(error)}"), err=True)
+        code = ExitCode.ENVIRONMENT
     except (click.Abort, KeyboardInterrupt):
         click.echo("fdbench: stopped before anything was run", err=True)
         code = ExitCode.INCOMPLETE
     sys.exit(code)
+
+
+_IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY)
+
+
+def _describe(error: OSError) -> str:
+    """Which file the system refused, why, and what to do about it."""
+    # Of a rename the second is the place that was wanted, the first a file of fdbench's own.
+    place = error.filename2 or error.filename
+    what = error.strerror or str(error) or type(error).__name__
+    if error.errno in _IN_THE_WAY:
+        advice = "Move what stands there out of the way"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "See to it that you may write there, or name another place"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "Make room"
+    else:
+        advice = "See to that place"
+    said = f"{place}: {what}" if place else what
+    return f"{said}\n{advice}, then type the same again"
