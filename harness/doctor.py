@@ -14,7 +14,9 @@ from harness.engine import connect
 from harness.environments import cache_dir, is_built, load_environments
 from harness.errors import EnvironmentFault
 from harness.images import images_of
-from harness.machine import Machine, read_machine
+from harness.machine import Machine, read_machine, require_device
+from harness.suites import load_devices
+from harness.telemetry import SLOWED
 
 ENVIRONMENT_GB = 1.5
 """Disk of one environment with a CPU build of torch; a CUDA build takes several times that."""
@@ -40,10 +42,28 @@ class Finding:
     """What is here, and what to do about it if it is not good."""
 
 
-def examine() -> list[Finding]:
-    """Answer every question about this machine."""
+def examine(device: str, gpus: int) -> list[Finding]:
+    """Answer every question about this machine.
+
+    Args:
+        device: Key of the device that a run would be for.
+        gpus: How many of it a trial needs.
+    """
     here = read_machine()
-    return [finding for question in _QUESTIONS for finding in question(here)]
+    findings = [finding for question in _QUESTIONS for finding in question(here)]
+    if lacking := missing(device, gpus):
+        text = lacking.replace("\n", " ")
+        findings.append(Finding(topic="device", state=State.BAD, text=text))
+    return findings
+
+
+def missing(device: str, gpus: int) -> str:
+    """Why this machine cannot run for a device that many times; empty if it can."""
+    try:
+        require_device(read_machine(), device, load_devices()[device], gpus)
+    except EnvironmentFault as fault:
+        return str(fault)
+    return ""
 
 
 def _python(here: Machine) -> Iterator[Finding]:
@@ -75,25 +95,18 @@ def _gpu(index: int, name: str, driver: str) -> Finding:
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     clock = pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)
     highest = pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
-    throttled = pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle) & _SLOWED
+    reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+    slowed = " and ".join(text for bit, text in SLOWED.items() if reasons & bit)
     used_gib, total_gib = memory.used / 2**30, memory.total / 2**30
     text = (
         f"{index}: {name}, driver {driver}, {used_gib:.1f} of {total_gib:.0f} GiB in use, "
         f"SM clock {clock} of {highest} MHz"
     )
-    if throttled:
-        return Finding(topic="gpu", state=State.BAD, text=f"{text}; throttled, times will not hold")
+    if slowed:
+        return Finding(topic="gpu", state=State.BAD, text=f"{text}; {slowed}, times will not hold")
     if used_gib > 1:
         return Finding(topic="gpu", state=State.NOTE, text=f"{text}; somebody else is using it")
     return Finding(topic="gpu", state=State.GOOD, text=text)
-
-
-_SLOWED = (
-    pynvml.nvmlClocksEventReasonSwPowerCap
-    | pynvml.nvmlClocksThrottleReasonHwSlowdown
-    | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown
-    | pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown
-)
 
 
 def _engine(_here: Machine) -> Iterator[Finding]:

@@ -3,15 +3,19 @@
 import json
 from dataclasses import replace
 
+import pynvml
 import pytest
 from rich.console import Console
 
 from harness.cli.progress import PlainWatcher
+from harness.doctor import missing
 from harness.estimate import FRAMES_S_PER_GB, READ_S_PER_GB, START_S, estimate
 from harness.plan import need_of, plan_suite
 from harness.suites import load_devices, load_recipes, load_suite, suite_names
+from harness.telemetry import SLOWED
 from harness.units import format_duration
 from tests.fakes.command import fdbench
+from tests.fakes.nvml import Gpu, Nvml
 from tests.test_report import pair_row
 
 
@@ -159,3 +163,56 @@ def test_doctor_names_what_is_here():
     assert all(finding["text"] for finding in answer["machine"])
     assert [cell["cannot_run"] for cell in answer["cells"]] == ["", ""]
     assert done.code in (0, 5)
+
+
+H200 = load_devices()["h200"].nvml[0]
+
+
+def diagnosed(*words):
+    """Exit code, findings by topic and cells of ``fdbench doctor --json``."""
+    done = fdbench("doctor", *words, "--json")
+    answer = json.loads(done.out)
+    return done.code, {one["topic"]: one for one in answer["machine"]}, answer["cells"]
+
+
+@pytest.mark.parametrize("words", [(), ("--suite", "quick")], ids=["alone", "with-a-suite"])
+def test_doctor_refuses_an_unknown_device(words):
+    """A mistyped key is not silently taken for the CPU."""
+    done = fdbench("doctor", *words, "--gpu", "h20")
+
+    assert done.code == 2
+    assert "unknown device 'h20'; nearest: h200" in done.err
+
+
+def test_doctor_says_what_run_would(monkeypatch):
+    """Without the device no cell can run, and the exit code is that of the run: 5."""
+    Nvml().install(monkeypatch)
+    code, topics, cells = diagnosed("--suite", "per-step", "--gpu", "h200")
+    text = fdbench("doctor", "--suite", "per-step", "--gpu", "h200", "--roofline").out
+
+    assert code == 5
+    assert topics["device"]["state"] == "bad"
+    assert "this machine has no NVIDIA GPU" in topics["device"]["text"]
+    assert [cell for cell in cells if not cell["cannot_run"]] == []
+    assert ": can run" not in text
+    assert diagnosed("--gpu", "h200")[0] == 5
+
+
+def test_doctor_counts_the_gpus_that_a_cell_needs(monkeypatch):
+    """The device is here once, and what needs four of it cannot run."""
+    Nvml(Gpu(name=load_devices()["gb200"].nvml[0])).install(monkeypatch)
+
+    assert missing("gb200", 1) == ""
+    assert "the plan needs 4 GPUs of --gpu gb200; this machine has 1" in missing("gb200", 4)
+
+
+@pytest.mark.parametrize(
+    ("bit", "text"), [(pynvml.nvmlClocksEventReasonSwPowerCap, ""), *SLOWED.items()]
+)
+def test_doctor_calls_slowed_what_voids_a_trial(monkeypatch, bit, text):
+    """The power cap is how a GPU works under load; the rest is what marks a trial."""
+    Nvml(Gpu(name=H200, reasons=bit)).install(monkeypatch)
+    gpu = diagnosed("--suite", "quick", "--gpu", "h200")[1]["gpu"]
+
+    assert gpu["state"] == ("bad" if text else "good")
+    assert (f"{text}, times will not hold" in gpu["text"]) is bool(text)

@@ -1,25 +1,29 @@
 """``fdbench doctor``."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
-from harness import environments, roofline, workflow
+from harness import doctor, environments, roofline, suites, workflow
 from harness.cli.plan import outline
 from harness.cli.tables import make_console, make_table
-from harness.doctor import State, examine
+from harness.doctor import State
 from harness.errors import ExitCode
-from harness.machine import read_machine, require_device
 from harness.roofline import Floor
-from harness.suites import load_devices
 from harness.units import format_ms
 
 
 @click.command("doctor")
 @click.option("--suite", help="Also say how much of this suite can run.")
-@click.option("--gpu", "device", default="cpu", show_default=True, help="Device for --suite.")
+@click.option(
+    "--gpu",
+    "device",
+    default="cpu",
+    show_default=True,
+    help="Device that should be here (see: fdbench list devices).",
+)
 @click.option(
     "--roofline",
     "with_roofline",
@@ -38,9 +42,16 @@ def doctor_command(
     """
     if with_roofline and not suite:
         raise click.UsageError("--roofline times the kernels of a suite: give --suite and --gpu")
-    findings = examine()
-    cells = outline(suite, device) if suite else []
-    floors = _floors(suite, device) if suite and with_roofline else {}
+    suites.pick("device", device, suites.load_devices())
+    planned = outline(suite, device) if suite else []
+    most = max((cell.gpus for cell in planned if not cell.cannot_run), default=1)
+    findings = doctor.examine(device, most)
+    cells = [
+        replace(cell, cannot_run=cell.cannot_run or _first_line(doctor.missing(device, cell.gpus)))
+        for cell in planned
+    ]
+    can_time = suite and with_roofline and not doctor.missing(device, 1)
+    floors = _floors(suite, device) if suite and can_time else {}
     if as_json:
         answer = {
             "machine": list(map(asdict, findings)),
@@ -66,9 +77,12 @@ def _floors(suite: str, device: str) -> dict[str, Floor]:
     """Floor of every cell that can run here."""
     request = workflow.RunRequest(suite=suite, device=device, out=Path())
     _, planned = workflow.make_plan(request)
-    require_device(read_machine(), device, load_devices()[device], 1)
     environment = environments.build("flashdreams", echo_note)
     return roofline.measure(list(planned.cells), environment, echo_note)
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def echo_note(text: str) -> None:

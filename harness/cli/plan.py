@@ -29,6 +29,8 @@ class CellOutline:
     """Command of one reference trial."""
     published: str
     """FlashDreams' own command of the published figure."""
+    gpus: int
+    """GPUs of one trial, where it runs on any."""
     trials: int
     """Process launches; 0 if it cannot run."""
     memory_gb: float | None
@@ -91,6 +93,7 @@ def _outline_cell(
         flashdreams=_command(cell.candidate.environment, slug, gpus),
         baseline=_command(cell.reference.environment, slug, gpus),
         published=_published_command(slug, recipe, gpus),
+        gpus=gpus,
         trials=len(found.trials) if found else 0,
         memory_gb=round(need.memory_gb, 1) if need else None,
         seconds=round(need.seconds) if need else None,
