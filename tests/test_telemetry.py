@@ -1,22 +1,26 @@
 """What telemetry says about a trial: figures under load, and what disturbed its times.
 
-Sampling itself (``watching``, ``require_idle``) needs NVML and a GPU, so nothing here runs it: a
-test on a machine without either could only test a stand-in.
+Sampling itself (``watching``) needs NVML and a GPU, so nothing here runs it: a test on a machine
+without either could only test a stand-in. Who may use a GPU is decided here, so that is tested, of
+invented GPUs and real processes.
 """
 
 import json
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pynvml
 import pytest
 
-from harness.errors import IntegrityFault
+from harness.errors import EnvironmentFault, IntegrityFault
 from harness.judging import is_excused
 from harness.launch import _classify, _End
 from harness.records import REPEATED, Outcome, TelemetryRow
-from harness.telemetry import FOREIGN, SLOWED, read_samples, summarize
+from harness.telemetry import FOREIGN, SLOWED, read_samples, require_idle, summarize
 from tests.fakes import samples
+from tests.fakes.nvml import Gpu, Nvml
 
 IDS = {"trial_id": "a.candidate.flashdreams.0", "cell_id": "a/h200/official"}
 SAMPLE = TelemetryRow(
@@ -201,3 +205,57 @@ def test_real_trial_without_memory_names_what_it_needed_and_who_was_there():
     assert is_excused(row)
     assert not is_excused(replace(row, marks="hardware slowdown in 2 of 4 samples"))
     assert not is_excused(replace(row, trial_id=row.trial_id + REPEATED))
+
+
+SOMEBODY = 1
+"""A process that is always there, and none of this one's."""
+
+
+@pytest.fixture
+def gone():
+    """Id of a process that has just ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def child():
+    """Id of a process that this one started."""
+    with subprocess.Popen(["sleep", "30"]) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_gpu_of_somebody_else_is_refused(monkeypatch):
+    """Which GPU, which process, how much of it, and what to type instead."""
+    nvml = Nvml(Gpu(), Gpu("GPU-1", processes=(SOMEBODY,), used_bytes=3 << 30))
+    nvml.install(monkeypatch)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    with pytest.raises(EnvironmentFault) as caught:
+        require_idle(2)
+    assert f"GPU 1 is in use by process {SOMEBODY} (3.0 GiB)" in str(caught.value)
+    assert "CUDA_VISIBLE_DEVICES=INDEX fdbench run" in str(caught.value)
+    assert nvml.open == 0
+
+
+def test_gpu_that_no_trial_uses_may_be_used(monkeypatch):
+    """Neither one beyond the number that is asked for, nor one that is hidden from the trials."""
+    Nvml(Gpu(processes=(SOMEBODY,)), Gpu("GPU-1")).install(monkeypatch)
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    require_idle(1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1,GPU-0")
+    require_idle(1)
+    with pytest.raises(EnvironmentFault, match="GPU 1 is in use"):
+        require_idle(2)
+
+
+def test_own_processes_and_those_that_ended_are_nobody_else(monkeypatch, gone, child):
+    """A driver lists what has just ended for a moment; what this process started is its own."""
+    nvml = Nvml(Gpu(processes=(os.getpid(), child, gone), used_bytes=1 << 30)).install(monkeypatch)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    require_idle(1)
+    assert nvml.open == 0
