@@ -90,10 +90,12 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
     """Run every cell of a suite into a new run folder and judge it.
 
     Raises:
+        UsageFault: It names something unknown, the folder exists, or a variable is not set.
         Interrupted: The user stopped it; every finished trial is stored.
         EnvironmentFault: The disk is full; every finished trial is stored.
     """
     suite, planned = make_plan(request)
+    passed = sides.passed_on(request.passed)
     here = machine.read_machine()
     _require_gpus(here, request.device, planned)
     store.require_new(request.out)
@@ -123,7 +125,6 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "state": State.RUNNING,
     }
     run_store.write_run(run)
-    passed = sides.passed_on(request.passed)
     return _Sitting(run_store, suite, built, watcher, limits, passed).run(planned)
 
 
@@ -197,6 +198,7 @@ def check(run_store: Store) -> ExitCode:
 def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: Limits) -> ExitCode:
     """Check that a run can go on as it began, then run the cells of it that are wanted."""
     suite, full = make_plan(replace(request, only=""))
+    passed = sides.passed_on(request.passed)
     here = machine.read_machine()
     run_store = store.open_run(request.out)
     continuing.refuse_changed_plan(run_store, request.suite, suite, full)
@@ -224,7 +226,6 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
             "state": State.RUNNING,
         }
         run_store.write_run(run)
-    passed = sides.passed_on(request.passed)
     return _Sitting(run_store, suite, built, watcher, limits, passed).run(planned)
 
 

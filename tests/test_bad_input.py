@@ -13,6 +13,7 @@ import pytest
 from harness.records import TrialRow
 from harness.store import open_run
 from tests.command import FDBENCH, fdbench
+from tests.fakes import workplace
 
 COMMITTED = Path(__file__).parent.parent / "docs" / "results" / "h200"
 
@@ -102,6 +103,23 @@ def test_an_existing_run_folder_is_left_alone(tmp_path):
     assert finished.code == 2
     assert "exists; pick another --out" in finished.text
     assert (tmp_path / "mine.txt").read_text() == "keep me"
+
+
+def test_variable_that_is_not_set_leaves_no_run(tmp_path, monkeypatch):
+    """It is refused before a run is made, and before one that is there is touched."""
+    monkeypatch.setenv("FDBENCH_CACHE", str(tmp_path / "cache"))
+    place = workplace.make(tmp_path)
+    out, envs = tmp_path / "run", ("--envs", place.environments_dir)
+    words = ("run", "--suite", place.suite, "--gpu", "cpu", "--only", "left", *envs)
+    missing = refusal(fdbench(*words, "--out", out, "--env", "FDBENCH_NOPE"), 2)
+
+    assert "--env FDBENCH_NOPE: no such variable is set" in missing
+    assert not out.exists()
+    passed = {"FDBENCH_NOPE": "a value of some length"}
+    assert fdbench(*words, "--out", out, "--env", "FDBENCH_NOPE", **passed).code != 2
+    before = (out / "run.json").read_bytes()
+    assert "no such variable" in refusal(fdbench("run", "--resume", out, *envs), 2)
+    assert (out / "run.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
