@@ -19,7 +19,7 @@ from filelock import FileLock
 from pydantic import ConfigDict
 
 from harness import host_packages, sources
-from harness.errors import EnvironmentFault
+from harness.errors import EnvironmentFault, UsageFault
 from harness.records import Driven
 from harness.sources import Source
 from harness.suites import load_toml, pick
@@ -124,6 +124,22 @@ def load_environments(folder: Path = ENVIRONMENTS_DIR) -> dict[str, Environment]
     }
 
 
+def declared_in(folder: Path, name: str) -> Environment:
+    """What a folder declares under a name.
+
+    Raises:
+        UsageFault: Nothing; the message has what it declares, and how to do without it.
+    """
+    declared = load_environments(folder)
+    if name not in declared and folder != ENVIRONMENTS_DIR:
+        raise UsageFault(
+            f"{folder} declares no environment {name!r}: no {name}/env.toml in it; "
+            f"it has {', '.join(declared) or 'none'}\n"
+            f"Copy one to start from: cp -r {ENVIRONMENTS_DIR / name} {folder}; or leave --envs out"
+        )
+    return declared[pick("env", name, declared)]
+
+
 def driven(folder: Path = ENVIRONMENTS_DIR) -> dict[str, Driven]:
     """Environment to what its adapter drives."""
     return {
@@ -150,8 +166,7 @@ def build(
         UsageFault: There is no such environment.
         EnvironmentFault: It cannot be made.
     """
-    environments = load_environments(folder)
-    declared = environments[pick("env", name, environments)]
+    declared = declared_in(folder, name)
     digest = _digest(declared)
     target = folder_of(name, declared)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from docker.errors import BuildError, ImageNotFound
+from docker.errors import BuildError, ImageLoadError, ImageNotFound
 from filelock import FileLock
 
 from harness import environments, locks
@@ -27,7 +27,6 @@ from harness.engine import connect, engine_faults
 from harness.environments import ENVIRONMENTS_DIR, BuiltEnvironment, cache_dir
 from harness.errors import EnvironmentFault, UsageFault
 from harness.sandboxes import run_to_end
-from harness.suites import pick
 
 DEFAULT_BASE = "nvidia/cuda:13.0.2-base-ubuntu24.04"
 """For x86 and Arm; the driver comes from the host, CUDA's libraries with PyTorch."""
@@ -92,8 +91,7 @@ def build(
         UsageFault: There is no such environment, or its lock is missing or stale.
         EnvironmentFault: It cannot be built, or is not what it was built as.
     """
-    declared = environments.load_environments(folder)
-    one = declared[pick("env", name, declared)]
+    one = environments.declared_in(folder, name)
     (cache_dir() / "envs").mkdir(parents=True, exist_ok=True)
     with FileLock(cache_dir() / "envs" / f"image-{name}.lock"):
         image = find(name, folder, base)
@@ -218,7 +216,13 @@ def load(path: Path) -> list[Image]:
         UsageFault: It is no archive of an environment.
     """
     with engine_faults(f"{path} cannot be imported"), path.open("rb") as file:
-        loaded = connect().images.load(file)
+        try:
+            loaded = connect().images.load(file)
+        except ImageLoadError as error:  # the engine is well, the file is not
+            raise UsageFault(
+                f"{path} is no image that the engine can read: {error}\n"
+                f"Make it where the image is: fdbench env export NAME {path.name}"
+            ) from error
     found = [_image(one.attrs) for one in loaded if _NAME in (one.labels or {}) and one.tags]
     if not found:
         raise UsageFault(f"{path} holds no environment of fdbench; make one: fdbench env export")

@@ -240,7 +240,10 @@ def _window_of(origin: Origin, path: Path) -> tuple[int, bool]:
     recipes, devices = suites.load_recipes().recipes, suites.load_devices()
     for flag, said in (("recipe", origin.recipe), ("gpu", origin.device), ("side", origin.side)):
         if not said:
-            raise UsageFault(f"{path}: say with --{flag} what its steps are of (see: fdbench list)")
+            kind = "devices" if flag == "gpu" else "recipes"  # which have their sides beside them
+            raise UsageFault(
+                f"{path}: say with --{flag} what its steps are of (see: fdbench list {kind})"
+            )
     recipe = recipes[suites.pick("recipe", origin.recipe, recipes)]
     suites.pick("device", origin.device, devices)
     if recipe.gpus > 1 and not origin.gpus:
@@ -366,7 +369,7 @@ def _create(folder: Path) -> Store:
         "passed": [],
         "state": State.FINISHED,
     }
-    made = store.create(folder)
+    made = store.create(folder, "--into")
     made.write_run(run)
     return made
 

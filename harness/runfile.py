@@ -44,7 +44,11 @@ def load_run(path: Path) -> dict[str, Any]:
     """
     try:
         run = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise IntegrityFault(f"{path} is missing") from error
+    except OSError as error:
+        raise IntegrityFault(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise IntegrityFault(f"{path}: not JSON ({error})") from error
     if not isinstance(run, dict):
         raise IntegrityFault(f"{path}: not the record of a run")

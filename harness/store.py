@@ -346,6 +346,19 @@ def open_store(folder: Path | str) -> Frames:
     return Frames(run_store.read_table)
 
 
+@contextmanager
+def pointing_to_fsck(folder: Path) -> Iterator[None]:
+    """Add to a fault of a run's files, of which only the first is named, how to see all.
+
+    Raises:
+        IntegrityFault: The fault.
+    """
+    try:
+        yield
+    except IntegrityFault as fault:
+        raise IntegrityFault(f"{fault}\nSee everything: fdbench fsck {folder}") from fault
+
+
 def require_new(folder: Path) -> None:
     """Refuse a folder that exists, before any time is spent.
 
@@ -356,18 +369,18 @@ def require_new(folder: Path) -> None:
         raise UsageFault(f"{folder} exists; pick another --out, or remove it first")
 
 
-def create(folder: Path) -> Store:
-    """Make the folder of a new run.
+def create(folder: Path, option: str = "--out") -> Store:
+    """Make the folder of a new run, which the user named with an option.
 
     Raises:
-        UsageFault: There is one already.
+        UsageFault: There is one already, or it cannot be made.
     """
     require_new(folder)
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise UsageFault(
-            f"{folder} cannot be made: {error.strerror}; pick another --out"
+            f"{folder} cannot be made: {error.strerror}; pick another {option}"
         ) from error
     return Store(folder)
 

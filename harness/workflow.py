@@ -189,9 +189,10 @@ def check(run_store: Store) -> ExitCode:
     Raises:
         IntegrityFault: A file is missing or was altered.
     """
-    run_store.verify()
-    run = run_store.read_run()
-    judged = {pair.cell_id: pair.code for pair in run_store.read_rows(PairRow)}
+    with store.pointing_to_fsck(run_store.folder):
+        run_store.verify()
+        run = run_store.read_run()
+        judged = {pair.cell_id: pair.code for pair in run_store.read_rows(PairRow)}
     return worst(judged.get(cell_id, ExitCode.INCOMPLETE) for cell_id in run["cells"])
 
 

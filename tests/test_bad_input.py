@@ -16,6 +16,9 @@ from tests.command import FDBENCH, fdbench
 from tests.fakes import workplace
 
 COMMITTED = Path(__file__).parent.parent / "docs" / "results" / "h200"
+LOG = Path(__file__).parent / "golden" / "flashdreams_h100_self_forcing_taehv_7_blocks.log"
+OF = ("--recipe", "self-forcing-wan2.1-t2v-1.3b-taehv", "--gpu", "h100")
+IMPORT = ("import", LOG, "--into", "/proc/fdbench-run")
 
 
 @pytest.fixture
@@ -192,3 +195,48 @@ def test_what_the_system_refuses_is_one_message(copy):
 
     assert f"fdbench: {copy / '.locks'}: " in said
     assert "then type the same again" in said
+
+
+def test_integrity_faults_say_how_to_see_all(copy):
+    """Only the first fault is named, so the way to the others stands beside it."""
+    (copy / "trials.parquet").unlink()
+    assert f"fdbench fsck {copy}" in refusal(fdbench("check", copy), 7)
+    (copy / "run.json").unlink()
+
+    for words in (("check", copy), ("report", copy), ("reproduce", "x", "--run", copy)):
+        said = refusal(fdbench(*words), 7)
+        assert f"fdbench fsck {copy}" in said, words
+        assert "not JSON" not in said
+    assert f"{copy / 'run.json'} is missing" in said
+
+
+def test_folder_without_environments_is_named(tmp_path):
+    """``--envs`` of the wrong folder: that folder, what belongs in it, and the way without it."""
+    words = ("run", "--suite", "smoke", "--gpu", "cpu", "--envs", tmp_path, "--out", tmp_path / "r")
+    said = refusal(fdbench(*words), 2)
+
+    assert f"{tmp_path} declares no environment 'flashdreams'" in said
+    assert "leave --envs out" in said
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        pytest.param(("parse", LOG), "fdbench list recipes", id="parse-recipe"),
+        pytest.param(("parse", LOG, *OF[:2]), "fdbench list devices", id="parse-device"),
+        pytest.param(IMPORT, "fdbench list recipes", id="import-recipe"),
+        pytest.param((*IMPORT, *OF[:2]), "fdbench list devices", id="import-device"),
+        pytest.param((*IMPORT, *OF), "fdbench list recipes", id="import-side"),
+        pytest.param(
+            (*IMPORT, *OF, "--side", "official"), "pick another --into", id="import-place"
+        ),
+    ],
+)
+def test_advice_can_be_typed(words, advice):
+    """What a message names to go on with is there: the option, and the list with its kind."""
+    said = refusal(fdbench(*words), 2)
+
+    assert advice in said
+    if advice.startswith("fdbench"):
+        assert fdbench(*advice.split()[1:]).code == 0

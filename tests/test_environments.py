@@ -88,8 +88,10 @@ def test_mistyped_declaration_is_refused(declared_dir, old, new, key):
 
 
 def test_unknown_environment_is_refused(cache, declared_dir):
-    """An unknown name is answered with the nearest."""
-    with pytest.raises(UsageFault, match="nearest: fake"):
+    """An unknown name is answered with the nearest; of a folder of one's own, with what it has."""
+    with pytest.raises(UsageFault, match="nearest: diffusers"):
+        environments.build("difusers", print)
+    with pytest.raises(UsageFault, match=r"no fak/env\.toml in it; it has fake"):
         environments.build("fak", print, declared_dir)
 
 

@@ -146,6 +146,16 @@ def test_export_that_fails_leaves_nothing(place, tmp_path):
     assert list(tmp_path.glob("small.tar*")) == []
 
 
+def test_file_that_is_no_archive_is_refused(base_image, tmp_path):
+    """The engine is well: the message is about the file, and how to make a good one."""
+    (tmp_path / "hello.txt").write_text("hello\n")
+
+    with pytest.raises(UsageFault, match=r"hello\.txt is no image that the engine can") as caught:
+        images.load(tmp_path / "hello.txt")
+    assert "docker info" not in str(caught.value)
+    assert "fdbench env export NAME" in str(caught.value)
+
+
 def test_archive_of_something_else_is_refused(place, tmp_path):
     """An image that is no environment is named as such."""
     with (tmp_path / "base.tar").open("wb") as file:

@@ -53,8 +53,10 @@ def parse_command(
         _print_figures(parsed, log, as_json=as_json)
         return
     if slug is None or device is None:
-        missing = "--recipe" if slug is None else "--gpu"
-        raise UsageFault(f"{log}: say with {missing} what its AR steps are of (see: fdbench list)")
+        missing, kind = ("--recipe", "recipes") if slug is None else ("--gpu", "devices")
+        raise UsageFault(
+            f"{log}: say with {missing} what its AR steps are of (see: fdbench list {kind})"
+        )
     recipes, devices = suites.load_recipes().recipes, suites.load_devices()
     recipe = recipes[suites.pick("recipe", slug, recipes)]
     title = f"{slug} on {devices[suites.pick('device', device, devices)].name}"

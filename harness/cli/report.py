@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from harness.store import open_run
+from harness.store import open_run, pointing_to_fsck
 
 
 @click.command("report")
@@ -19,5 +19,7 @@ def report_command(run: Path) -> None:
     """
     from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
 
-    click.echo(f"report: {render_run(run)}")
-    open_run(run).verify()
+    with pointing_to_fsck(run):
+        page = render_run(run)
+        click.echo(f"report: {page}")
+        open_run(run).verify()

@@ -38,7 +38,8 @@ def reproduce_command(cell: str, folder: Path) -> None:
     Example: fdbench reproduce wan21-t2v-1.3b-480p/h200/official --run docs/results/h200
     """
     run_store = store.open_run(folder)
-    cells = {planned.cell_id: planned for planned in run_store.read_plan()}
+    with store.pointing_to_fsck(folder):
+        cells = {planned.cell_id: planned for planned in run_store.read_plan()}
     if cell not in cells:
         known = "\n".join(cells)
         raise UsageFault(f"{folder} has no cell {cell!r}; it has:\n{known}")
