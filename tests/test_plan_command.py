@@ -153,6 +153,24 @@ def test_run_says_how_long_it_should_take(capsys):
     assert f"took 0 s in this sitting; the plan: {format_duration(seconds)}" in said
 
 
+def test_cells_of_one_command_are_told_apart_by_their_sides():
+    """What a side changes is in its job and not in its command; reproduce names it the same."""
+    cells = planned("--suite", "per-step", "--gpu", "h200")
+    text = fdbench("plan", "--suite", "per-step", "--gpu", "h200").out.split("\n\n")
+    shown = {lines[0]: lines[1:] for block in text if (lines := block.splitlines())}
+    start = "self-forcing-wan2.1-t2v-1.3b-taehv/h200"
+    command = "flashdreams-run self-forcing-wan2.1-t2v-1.3b-taehv --job job.json"
+    compiled = "flashdreams{cuda_graph=true,compile=true}"
+
+    assert shown[f"{start}/fastvideo/af2ee9c"][:2] == [
+        f"  FlashDreams  flashdreams{{cuda_graph=true}}: {command}",
+        "  baseline     fastvideo_af2ee9c: python adapter.py job.json",
+    ]
+    assert f"  FlashDreams  {compiled}: {command}" in shown[f"{start}/official/compiled"]
+    assert cells[f"{start}/official/compiled"]["candidate"] == compiled
+    assert cells[f"{start}/fastvideo/af2ee9c"]["reference"] == "fastvideo_af2ee9c"
+
+
 def test_doctor_names_what_is_here():
     """Every topic has one answer, and without a GPU it says what can run."""
     done = fdbench("doctor", "--suite", "smoke", "--json")

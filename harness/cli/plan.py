@@ -23,10 +23,14 @@ class CellOutline:
     cell_id: str
     cannot_run: str
     """Why it stands outside the denominator; empty if it will run."""
+    candidate: str
+    """Side under test."""
     flashdreams: str
-    """Command of one candidate trial."""
+    """Command of one of its trials."""
+    reference: str
+    """Side it is held against."""
     baseline: str
-    """Command of one reference trial."""
+    """Command of one of its trials."""
     published: str
     """FlashDreams' own command of the published figure."""
     gpus: int
@@ -90,7 +94,9 @@ def _outline_cell(
     return CellOutline(
         cell_id=cell.cell_id,
         cannot_run="" if isinstance(cell, PlannedCell) else cell.reason,
+        candidate=str(cell.candidate),
         flashdreams=_command(cell.candidate.environment, slug, gpus),
+        reference=str(cell.reference),
         baseline=_command(cell.reference.environment, slug, gpus),
         published=_published_command(slug, recipe, gpus),
         gpus=gpus,
@@ -125,8 +131,9 @@ def _lines(row: CellOutline) -> Iterator[str]:
     yield row.cell_id
     if row.cannot_run:
         yield f"  cannot run: {row.cannot_run}"
-    yield f"  FlashDreams  {row.flashdreams}"
-    yield f"  baseline     {row.baseline}"
+    # Two cells may start the same command: what is in the job tells them apart.
+    yield f"  FlashDreams  {row.candidate}: {row.flashdreams}"
+    yield f"  baseline     {row.reference}: {row.baseline}"
     yield f"  published by {row.published}"
     if row.seconds is not None:
         yield (
