@@ -26,7 +26,7 @@ class Statistic:
     definition: str
 
 
-SEED = "seed's statistic"
+SEED = f"median from AR {WARMUP_AR_STEPS}"
 """Name of the seed page's figure."""
 
 Timed = tuple[int, str, float]
@@ -43,7 +43,10 @@ def seed_statistic(steps: Sequence[Timed], documented_ar_steps: int = 0) -> Stat
     """
     end = documented_ar_steps or math.inf
     kept = [s for s in steps if WARMUP_AR_STEPS <= s[0] < end and s[1] != Phase.PROFILED]
-    return _median_of(SEED, kept, f"median from AR {WARMUP_AR_STEPS}")
+    definition = f"the first {WARMUP_AR_STEPS} AR steps dropped"
+    if documented_ar_steps:
+        definition += f", and those after the {documented_ar_steps} of the documented command"
+    return _median_of(SEED, kept, definition)
 
 
 def steady_statistic(steps: Sequence[Timed]) -> Statistic:

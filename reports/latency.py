@@ -73,7 +73,7 @@ def latency_of(cell: CellEvidence) -> list[LatencyRow]:
         row
         for span in spans
         for row in (
-            _row(cell, sides, f"{' and '.join(span)}, median from AR 2", _from_ar2(cell, span)),
+            _row(cell, sides, f"{' and '.join(span)}, {stats.SEED}", _from_ar2(cell, span)),
             _row(cell, steady, f"{' and '.join(span)}, steady state", partial(_steady, span)),
         )
     ]

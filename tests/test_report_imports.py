@@ -64,6 +64,17 @@ def test_imported_log_stands_apart_from_what_was_measured(measured, tmp_path):
     assert re.search(r'href="\.\./imports/[^"]+/log\.txt"', html)
 
 
+def test_imported_log_is_read_as_far_as_a_measured_one(measured, tmp_path):
+    """AR steps that the documented command does not run are in no figure of that name."""
+    log = tmp_path / "long.log"
+    lines = [step_line(ar, {"diffuse": 100.0 if ar < 7 else 900.0}) for ar in range(30)]
+    log.write_text("\n".join(lines) + "\n")
+    bring(log, measured, "--recipe", RECIPE, "--side", "flashdreams")
+    rows = table_rows(render_run(measured).read_text(), "imported")
+
+    assert ["100", "–", "total(w/o finalize), median from AR 2", "1"] in [row[-4:] for row in rows]
+
+
 def test_logs_of_one_side_are_its_processes(measured, tmp_path):
     """The figure is the median over logs; each log's own is beside it."""
     for ms in (100.0, 120.0, 170.0):

@@ -1,5 +1,6 @@
 """Statistics with their definitions, and ``fdbench parse``, which prints them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,15 @@ from hypothesis import strategies as st
 
 from harness import stats
 from harness.records import Phase
+from harness.store import open_run
+from reports.latency import latency_rows
 from tests.fakes.command import fdbench
 from tests.fakes.samples import step_line
 
 GOLDEN = Path(__file__).parent / "golden" / "flashdreams_0_1_0_h200_self_forcing_14_blocks.log"
 RECIPE = ("--recipe", "self-forcing-wan2.1-t2v-1.3b-taehv", "--gpu", "h200")
+RESULTS = Path(__file__).parent.parent / "docs" / "results" / "h200"
+CELL = "self-forcing-wan2.1-t2v-1.3b-taehv/h200/official"
 STAGES = {"encode": 0.016, "diffuse": 343.706, "finalize": 74.226}
 
 
@@ -93,7 +98,8 @@ def test_parse_prints_every_step_and_both_statistics():
 
     assert done.code == 0
     assert phases == ["filling"] * 7 + ["capture"] + ["steady"] * 6
-    assert "seed's statistic: 328.081 ms (AR 2–13" in done.out
+    assert "median from AR 2: 317.811 ms (AR 2–6; " in done.out
+    assert "after the 7 of the documented command" in done.out
     assert "steady state: 328.081 ms (AR 8–13" in done.out
 
 
@@ -101,7 +107,7 @@ def test_parse_of_the_first_blocks_has_no_steady_state():
     """Seven blocks end before the window is full, and the output says so."""
     done = fdbench("parse", GOLDEN, *RECIPE, "--blocks", 7)
 
-    assert "seed's statistic: 317.811 ms (AR 2–6" in done.out
+    assert "median from AR 2: 317.811 ms (AR 2–6" in done.out
     assert "steady state: none" in done.out
     assert "from AR 8 on" in done.out
 
@@ -109,11 +115,29 @@ def test_parse_of_the_first_blocks_has_no_steady_state():
 def test_parse_of_two_blocks_gives_the_right_reason():
     """Two blocks are the seed's warm-up; the full window has nothing to do with that figure."""
     done = fdbench("parse", GOLDEN, *RECIPE, "--blocks", 2)
-    said = next(line for line in done.out.splitlines() if line.startswith("seed's statistic"))
+    said = next(line for line in done.out.splitlines() if line.startswith("median from AR 2"))
 
-    assert "none" in said
-    assert "window" not in said
-    assert "AR 2" in said
+    assert said == "median from AR 2: none; the log ends before AR 2"
+
+
+def test_parse_of_a_recipe_of_one_step_gives_the_right_reason():
+    """Its documented command has no AR step that the figure could be of, whatever the log has."""
+    wan = ("--recipe", "wan21-t2v-1.3b-480p", "--gpu", "h200")
+    out = fdbench("parse", GOLDEN, *wan).out
+
+    assert "median from AR 2: none; the recipe's documented command ends before AR 2" in out
+
+
+def test_parse_and_report_say_the_same_of_one_process():
+    """The figure's name and AR steps are those of the measured run whose log it is."""
+    (log,) = RESULTS.glob("logs/*-taehv.h200.official.candidate.*.0/log.txt")
+    done = fdbench("parse", log, *RECIPE, "--json")
+    figure, _ = json.loads(done.out)["statistics"]
+    rows = latency_rows(open_run(RESULTS))
+    (row,) = [r for r in rows if r.cell_id == CELL and r.figure == f"diffuse, {figure['name']}"]
+
+    assert row.window == f"AR {figure['ar_first']}–{figure['ar_last']}" == "AR 2–6"
+    assert figure["value_ms"] == pytest.approx(row.flashdreams_each_ms[0], rel=1e-3)
 
 
 def test_parse_keeps_the_figures_of_many_stages(tmp_path):

@@ -62,12 +62,12 @@ def parse_command(
     title = f"{slug} on {devices[suites.pick('device', device, devices)].name}"
     timed = _timed(parsed, recipe, log, blocks)
     if as_json:
-        click.echo(_steps_json(title, parsed.format, timed))
+        click.echo(_steps_json(title, parsed.format, timed, recipe))
         return
     console = make_console()
     console.print(f"{title}: {len(timed)} {_unit(parsed.format)}, from {log}")
     console.print(_table(timed))
-    for statistic in _statistics(timed, parsed.format):
+    for statistic in _statistics(timed, parsed.format, recipe):
         console.print(_describe(statistic, recipe))
 
 
@@ -87,7 +87,7 @@ def _unit(name: str) -> str:
     return "progress bars" if name == "tqdm" else "AR steps"
 
 
-def _statistics(timed: Timed, name: str) -> tuple[Statistic, ...]:
+def _statistics(timed: Timed, name: str, recipe: Recipe) -> tuple[Statistic, ...]:
     if name == "tqdm":
         # A bar is one generation: neither warm-up nor a window of AR steps means anything there.
         return tuple(
@@ -102,7 +102,7 @@ def _statistics(timed: Timed, name: str) -> tuple[Statistic, ...]:
             for _, step in timed
         )
     values = [(step.ar, phase, step.total_wo_finalize_ms) for phase, step in timed]
-    return stats.seed_statistic(values), stats.steady_statistic(values)
+    return stats.seed_statistic(values, recipe.ar_steps), stats.steady_statistic(values)
 
 
 def _table(timed: Timed) -> Table:
@@ -118,23 +118,25 @@ def _table(timed: Timed) -> Table:
 
 def _describe(statistic: Statistic, recipe: Recipe) -> str:
     if statistic.value_ms is None and statistic.name == stats.SEED:
-        return f"{statistic.name}: none; the log ends before AR {stats.WARMUP_AR_STEPS}"
+        documented = recipe.ar_steps <= stats.WARMUP_AR_STEPS
+        what = "the recipe's documented command" if documented else "the log"
+        return f"{statistic.name}: none; {what} ends before AR {stats.WARMUP_AR_STEPS}"
     if statistic.value_ms is None:
         needed = recipe.capture_ar + int(recipe.cuda_graph)
         graph = " and the CUDA graph captured" if recipe.cuda_graph else ""
         return f"{statistic.name}: none; the KV window is full{graph} from AR {needed} on"
     return (
         f"{statistic.name}: {statistic.value_ms:.3f} ms "
-        f"(AR {statistic.ar_first}–{statistic.ar_last}, {statistic.definition})"
+        f"(AR {statistic.ar_first}–{statistic.ar_last}; {statistic.definition})"
     )
 
 
-def _steps_json(title: str, name: str, timed: Timed) -> str:
+def _steps_json(title: str, name: str, timed: Timed, recipe: Recipe) -> str:
     rows = [
         asdict(step) | {"phase": phase, "comparable_ms": comparable(step.stages_ms)}
         for phase, step in timed
     ]
-    statistics = [asdict(statistic) for statistic in _statistics(timed, name)]
+    statistics = [asdict(statistic) for statistic in _statistics(timed, name, recipe)]
     return json.dumps(
         {"title": title, "format": name, "rows": rows, "statistics": statistics}, allow_nan=False
     )
