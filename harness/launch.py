@@ -244,7 +244,7 @@ def _classify(end: _End, job: wire.Job, work: Path) -> tuple[Outcome, str]:
         return Outcome.OOM, f"the kernel killed a process for memory; exit status {end.status}"
     tail = _tail(work / LOG_FILE).decode("utf-8", "replace")
     # Lines with words in them: some programs draw a box around their message.
-    lines = [line.strip("│ ") for line in tail.splitlines() if re.search(r"\w", line)]
+    lines = [line.strip("│ \t") for line in tail.splitlines() if re.search(r"\w", line)]
     short = [line for line in lines if any(sign in line for sign in _OOM_SIGNS)]
     if short and not _said_end(work, job):
         return Outcome.OOM, _sentences(short[-1])  # it begins with what was needed

@@ -70,8 +70,14 @@ def secret_values(environment: Mapping[str, str], passed: Iterable[str]) -> tupl
 
 
 def printable(text: str) -> str:
-    """Text without characters that steer a terminal or turn the direction of writing."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """Text without characters that steer a terminal or turn the direction of writing.
+
+    Line ends stay; a tab or another character that only makes room is a space.
+    """
+    return "".join(
+        c if c.isprintable() or c == "\n" else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
 
 
 def _drop_strange(folder: Path) -> list[Path]:

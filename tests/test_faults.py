@@ -177,6 +177,13 @@ def test_control_characters_stay_in_the_log(run, tmp_path):
     assert b"\x1b[2J" in (tmp_path / "work" / "log.txt").read_bytes()
 
 
+def test_tabs_of_a_message_are_spaces(run):
+    """A tab steers nothing: no reason begins with the mark of what was taken out."""
+    assert run("fails_with_indented_words").row.reason == (
+        "exit status 1; last line: size mismatch for a.weight"
+    )
+
+
 @pytest.mark.parametrize("named", [True, False], ids=["given", "withheld"])
 def test_variable_reaches_a_side_by_name_only(run, monkeypatch, named):
     """A variable of the harness is there for a side if the user named it, else not."""

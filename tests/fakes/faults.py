@@ -153,6 +153,14 @@ def steers_the_terminal(side):
     sys.exit(1)
 
 
+def fails_with_indented_words(side):
+    """Fail as torch does where weights do not fit: the last line begins with a tab."""
+    print(
+        "RuntimeError: Error(s) in loading state_dict:\n\tsize mismatch\tfor a.weight", flush=True
+    )
+    sys.exit(1)
+
+
 def tells_its_secret(side):
     """Put a variable's value into log, settings, events and a file."""
     secret = os.environ["CANARY_TOKEN"]
