@@ -348,11 +348,7 @@ def open_store(folder: Path | str) -> Frames:
 
 @contextmanager
 def pointing_to_fsck(folder: Path) -> Iterator[None]:
-    """Add to a fault of a run's files, of which only the first is named, how to see all.
-
-    Raises:
-        IntegrityFault: The fault.
-    """
+    """Add to an ``IntegrityFault`` of a run, which names one file, how to see all."""
     try:
         yield
     except IntegrityFault as fault:

@@ -24,7 +24,7 @@ IMPORT = ("import", LOG, "--into", "/proc/fdbench-run")
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the committed run, to put something in its way."""
-    return shutil.copytree(COMMITTED, tmp_path / "c")
+    return shutil.copytree(COMMITTED, tmp_path / "c", ignore=shutil.ignore_patterns(".locks"))
 
 
 def swap(path):
