@@ -280,6 +280,8 @@ def test_cells_that_were_not_chosen_are_named(tmp_path):
         in words(html)
     )
     assert f"* Not run yet, by choice: {other}" in markdown
+    assert "of 1 planned, 1 more in the suite" in words(html)
+    assert "of 1 planned, 1 more in the suite" in markdown
     assert "To run the whole suite:" in markdown
 
 
