@@ -43,8 +43,15 @@ def judge(
     return Judgement(
         verdict=Verdict.PASS,
         code=ExitCode.PASS,
-        reason=f"every AR step within {cell.limit:g}x its floor; worst {worst:.2f}x",
+        reason=f"every {_captured(cell)} within {cell.limit:g}x its floor; worst {worst:.2f}x",
     )
+
+
+def _captured(cell: PlannedCell) -> str:
+    """What was compared, in words: a side may be asked to capture fewer AR steps than it runs."""
+    jobs = [trial.job for trial in cell.trials if trial.role == Role.CANDIDATE]
+    is_whole = all(set(job.capture_steps) >= set(range(job.ar_steps)) for job in jobs)
+    return "AR step" if is_whole else "captured AR step"
 
 
 def untrusted(reason: str) -> Judgement:

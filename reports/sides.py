@@ -16,6 +16,7 @@ _NAMES = {
     "lightx2v": "LightX2V runner",
     "fastvideo_af2ee9c": "FastVideo 0.1.7",
     "diffusers": "diffusers",
+    "watched": "FlashDreams, watched",
 }
 
 

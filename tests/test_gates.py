@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness.errors import ExitCode
 from harness.gates import judge
 from harness.matching import compare
-from harness.records import Outcome, Verdict
+from harness.records import Outcome, Role, Verdict
 from tests.fakes import samples
 
 NAN = float("nan")
@@ -39,6 +39,23 @@ def test_complete_evidence_passes():
 
     assert (judgement.verdict, judgement.code) == (Verdict.PASS, ExitCode.PASS)
     assert "worst 1.50x" in judgement.reason
+
+
+def test_pass_says_that_not_every_step_was_captured():
+    """A side that was asked for fewer captures was compared at these, and no other."""
+    cell = samples.cell()
+    fewer = [
+        replace(trial, job=replace(trial.job, capture_steps=(0,)))
+        if trial.role == Role.CANDIDATE
+        else trial
+        for trial in cell.trials
+    ]
+    parity = [row for row in ROWS if row.ar == 0]
+    whole, part = (judge(c, TRIALS, (), parity) for c in (cell, replace(cell, trials=tuple(fewer))))
+
+    assert whole.verdict == Verdict.INCOMPLETE
+    assert part.verdict == Verdict.PASS
+    assert part.reason.startswith("every captured AR step within 2x its floor")
 
 
 def test_expected_difference_passes():

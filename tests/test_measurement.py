@@ -210,7 +210,7 @@ def test_decoding_counts_where_both_sides_decode():
     assert (rows["diffuse, steady state"].upstream_ms) == 432.0
 
 
-@pytest.mark.parametrize("times", [(None, 13.0), (28.0, None), (None, None)])
+@pytest.mark.parametrize("times", [(None, 13.0), (28.0, None), (None, None), (0.05, 0.05)])
 def test_decoding_of_one_side_is_not_compared(times):
     """FlashDreams marks the stage without a decoder too; its time is no decoder's."""
     figures = [row.figure for row in latency_of(decoded(*times))]
