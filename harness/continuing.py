@@ -1,6 +1,8 @@
 """Whether a run may go on as it began, and what it keeps to tell."""
 
-from collections.abc import Collection, Mapping
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 from harness import suites
 from harness.environments import BuiltEnvironment
 from harness.errors import UsageFault
-from harness.records import PairRow, Plan, PlannedCell, TrialRow
+from harness.records import PairRow, Plan, PlannedCell, TelemetryRow, TrialRow
 from harness.runfile import dump_plan, load_plan
 from harness.store import Store
 from runners.protocol.wire import sha256_file
@@ -79,17 +81,62 @@ def refuse_changed_environments(
             )
 
 
+def refuse_other_options(
+    run: Mapping[str, Any], where: Path, sandbox: str, passed: Sequence[str]
+) -> None:
+    """Refuse options that a run cannot change, for every cell of it has the same.
+
+    Args:
+        run: Its record.
+        where: Its folder.
+        sandbox: As asked for; empty if nobody asked.
+        passed: Names of variables that the sides are to see, as asked for.
+
+    Raises:
+        UsageFault: One differs from what the run began with.
+    """
+    asked = {"--sandbox": sandbox, "--env": ", ".join(sorted(passed))}
+    began = {"--sandbox": run["sandbox"], "--env": ", ".join(sorted(run["passed"]))}
+    for option, value in asked.items():
+        if value and value != began[option]:
+            raise UsageFault(
+                f"{where} was begun with {began[option] or 'no'} {option}: leave {option} {value} "
+                "out, or start a new run: fdbench run --suite NAME --gpu KEY"
+            )
+
+
+def refuse_other_gpus(run_store: Store, cell_id: str, uuids: tuple[str, ...]) -> None:
+    """Refuse to go on with a cell on other GPUs: no two cards are alike to a per cent.
+
+    Raises:
+        UsageFault: A trial of the cell ran on another one.
+    """
+    began_on = {row.gpu for row in run_store.read_rows(TelemetryRow) if row.cell_id == cell_id}
+    if uuids and began_on - set(uuids):
+        raise UsageFault(
+            f"{cell_id} began on {', '.join(sorted(began_on))}, and here is "
+            f"{', '.join(uuids)}: both sides of a cell run on one GPU\n"
+            f"Go on there, or measure it in a run of its own: fdbench run --only {cell_id}"
+        )
+
+
 def environments_of(
     before: Mapping[str, Any], built: Mapping[str, BuiltEnvironment]
 ) -> dict[str, Any]:
     """Every environment that a trial of the run ran in; one that changed since keeps its digest."""
     now: dict[str, Any] = {env.name: describe(env) for env in built.values()}
     kept = {
-        name if name not in now else f"{name}@{then['code_digest'][:8]}": then
+        name if name not in now else f"{name}@{_content(then)}": then
         for name, then in before.items()
-        if then["code_digest"] != now.get(name, {}).get("code_digest")
+        if name not in now or _content(then) != _content(now[name])
     }
     return kept | now
+
+
+def _content(described: Mapping[str, Any]) -> str:
+    """Short digest of all that makes an environment what it is: packages, code and source."""
+    parts = [described.get(key) for key in ("digest", "code_digest", "source")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def suite_file(name_or_path: str) -> str:

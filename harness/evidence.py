@@ -21,7 +21,7 @@ from harness.logs import PARSERS
 from harness.plan import captured_at, draws_per_step, phase_of
 from harness.records import LogStep, Outcome, Phase, StepRow, TelemetryRow, TrialRow
 from harness.schema import check_version
-from harness.telemetry import TELEMETRY_FILE, read_samples, summarize
+from harness.telemetry import TELEMETRY_FILE, read_samples, summarize, unread
 from harness.untrusted import LOG_FILE
 from runners.protocol import wire
 
@@ -159,7 +159,7 @@ class _Reading:
         self._events: list[Event] = []
         self._steps: tuple[StepRow, ...] = ()
         self._telemetry: tuple[TelemetryRow, ...] = ()
-        self._is_unwatched = False
+        self._unread = ""
 
     def result(self) -> TrialResult:
         """Rows, settings and captures."""
@@ -189,7 +189,7 @@ class _Reading:
             self._intact(name)
         path, ids = self._folder / TELEMETRY_FILE, (self._record.trial_id, self._record.cell_id)
         self._telemetry = tuple(read_samples(path, *ids))
-        self._is_unwatched = job.telemetry and not self._telemetry
+        self._unread = unread(self._telemetry, self._record.wall_s) if job.telemetry else ""
         if self._outcome is Outcome.COMPLETED:
             self._outcome, self._reason = _check_length(job, self._settings, self._events)
         if self._outcome is Outcome.COMPLETED:
@@ -259,7 +259,7 @@ class _Reading:
     def _telemetry_columns(self) -> dict[str, Any]:
         columns = summarize(self._telemetry, self._record.first_step_s)
         # Nobody can say of an unwatched trial that nothing disturbed it.
-        return columns | ({"marks": "the GPU was not read once"} if self._is_unwatched else {})
+        return columns | {"marks": "; ".join(filter(None, (columns["marks"], self._unread)))}
 
     def _row(self, invalid: str, ar_steps: int) -> TrialRow:
         record = self._record

@@ -1,6 +1,7 @@
 """Verdicts with their evidence; pure, and closed: what is missing never passes."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -103,11 +104,12 @@ def _parity(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
     compared = [row for row in parity if row.comparison == "pair"]
     for row in sorted(compared, key=lambda row: (row.ar, row.is_of_frames)):
         floor = floors.get((row.ar, row.is_of_frames))
-        if floor is None:
+        if floor is None or not 0 < floor < math.inf:
+            what = "no floor" if floor is None else f"a floor of {floor:g}, which is none"
             return Judgement(
                 verdict=Verdict.INCOMPLETE,
                 code=ExitCode.INCOMPLETE,
-                reason=f"AR {row.ar} has no floor to be judged by",
+                reason=f"AR {row.ar} has {what} to be judged by",
             )
         if not within(row.relative_l2, floor, cell.limit):
             what = "decoded frames" if row.is_of_frames else "outputs"
@@ -116,7 +118,7 @@ def _parity(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
                 code=ExitCode.PARITY,
                 reason=(
                     f"{what} differ from AR {row.ar} on: relative L2 {row.relative_l2:.2e}, "
-                    f"{row.relative_l2 / floor if floor else float('nan'):.1f}x the floor "
+                    f"{row.relative_l2 / floor:.1f}x the floor "
                     f"{floor:.2e} (limit {cell.limit:g}x)"
                 ),
             )

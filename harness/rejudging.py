@@ -1,5 +1,6 @@
 """What a finished cell comes to by what is left of it, and where that is not what is stored."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -88,11 +89,19 @@ def _finding(row_type: type, problem: str, kind: Kind) -> Finding:
 
 
 def _follows(stored: PairRow | None, judged: Judged) -> bool:
-    """Whether a stored verdict is the judgement, the worst ratio in its reason included."""
+    """Whether a stored verdict is the judgement, the figures in its reason included.
+
+    Its words are not: they may change between versions, and the figures of a comparison do not.
+    """
     if stored is None:
         return False
-    verdicts = [(p.verdict, p.exit_code, p.reason) for p in (stored, judged.pair)]
+    verdicts = [(p.verdict, p.exit_code, _figures(p)) for p in (stored, judged.pair)]
     return verdicts[0] == verdicts[1]
+
+
+def _figures(pair: PairRow) -> list[str]:
+    was_compared = pair.verdict in (Verdict.PASS, Verdict.FAIL)
+    return re.findall(r"\d+(?:\.\d+)?(?:e[+-]\d+)?", pair.reason) if was_compared else []
 
 
 def _is_borne_out(cell: PlannedCell, pair: PairRow, results: Mapping[str, TrialResult]) -> bool:

@@ -1,11 +1,12 @@
 """NVML beside a trial: clocks, power, temperature, what slowed the GPU, and who else used it."""
 
+import itertools
 import json
 import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +22,8 @@ from runners.protocol import wire
 TELEMETRY_FILE = "telemetry.jsonl"
 """Raw samples, in the job folder."""
 PERIOD_S = 0.2
+UNREAD_S = 2.0
+"""Longest time without a sample of which nobody has to ask what happened in it; NVML took 0.3 s."""
 FOREIGN = "used the GPU meanwhile"
 """What the mark of a trial says of another process."""
 BUSY_PERCENT = 50
@@ -88,6 +91,15 @@ def read_samples(path: Path, trial_id: str, cell_id: str) -> list[TelemetryRow]:
         raise IntegrityFault(f"{path.name} holds a line that is no sample: {error}") from error
 
 
+def unread(samples: Sequence[TelemetryRow], wall_s: float) -> str:
+    """Mark of a trial during which the GPU was not read for long; empty if it was."""
+    if not samples:
+        return "the GPU was not read once"
+    times_s = [0.0, *sorted({sample.at_s for sample in samples}), wall_s]
+    longest_s = max(b - a for a, b in itertools.pairwise(times_s))
+    return f"the GPU was not read for {longest_s:.0f} s" if longest_s > UNREAD_S else ""
+
+
 def summarize(samples: Sequence[TelemetryRow], first_step_s: float | None) -> dict[str, Any]:
     """Columns of a trial's row: medians under load, and its marks.
 
@@ -131,7 +143,8 @@ def _sample_until(stop: threading.Event, path: Path, gpus: int) -> None:
     with path.open("w", encoding="utf-8") as file:
         while not stop.wait(PERIOD_S):
             for _, handle in handles:
-                file.write(json.dumps(_read(handle, time.monotonic() - started)) + "\n")
+                with suppress(pynvml.NVMLError):  # the gap is seen when the samples are read
+                    file.write(json.dumps(_read(handle, time.monotonic() - started)) + "\n")
             file.flush()
 
 

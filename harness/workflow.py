@@ -100,6 +100,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
     _require_gpus(here, request.device, planned)
     store.require_new(request.out)
     built = _build_sides(planned, request, watcher)
+    floors = _floors(planned.cells, built, watcher)
     run_store = store.create(request.out)
     run = {
         "suite": planned.suite,
@@ -119,7 +120,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "not_chosen": planned.not_chosen,
         "estimated_s": planned.estimated_s,
         "environments": {env.name: continuing.describe(env) for env in built.values()},
-        "roofline": _floors(planned.cells, built, watcher),
+        "roofline": floors,
         "sandbox": request.sandbox,
         "passed": request.passed,
         "state": State.RUNNING,
@@ -166,6 +167,7 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
             f"{request.out} is a run of {run['suite']} on {run['device']}, "
             f"not of {planned.suite} on {planned.device}; pick another --into"
         )
+    continuing.refuse_other_options(run, request.out, request.sandbox, request.passed)
     request = replace(request, sandbox=run["sandbox"], passed=tuple(run["passed"]))
     return _go_on(request, [cell.cell_id for cell in planned.cells], watcher, limits)
 
@@ -212,6 +214,7 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
     with run_store.writing():
         repair.settle(run_store)
         run = run_store.read_run()
+        run.pop("finished", None)
         continuing.refuse_changed_environments(run_store, wanted, built)
         ids = {*run["cells"], *wanted}
         cells = [cell for cell in full.cells if cell.cell_id in ids]
@@ -239,7 +242,11 @@ def _floors(
 ) -> dict[str, Any]:
     """Floor of each cell that runs on a GPU, from its kernels timed alone."""
     cells = [cell for cell in planned if cell.trials[0].job.device == "cuda"]
-    floors = roofline.measure(cells, built["flashdreams"], watcher.note)
+    if not cells:
+        return {}
+    with gpus.leased(gpus.pick_gpus(1), watcher.note):
+        telemetry.require_idle(1)
+        floors = roofline.measure(cells, built["flashdreams"], watcher.note)
     return {cell_id: asdict(floor) for cell_id, floor in floors.items()}
 
 
@@ -257,7 +264,7 @@ def _require_gpus(here: machine.Machine, device_key: str, planned: Plan) -> None
     most = max((t.job.gpus for cell in planned.cells for t in cell.trials), default=1)
     machine.require_device(here, device_key, device, most)
     if device.torch_device == "cuda":
-        # Where another fdbench has them, they are waited for and looked at then.
+        # Where another fdbench has them, they are waited for and looked at before each cell.
         with gpus.leased_now(gpus.pick_gpus(most)) as ours:
             if ours:
                 telemetry.require_idle(most)
@@ -309,7 +316,10 @@ class _Sitting:
         """Run a cell's trials in order, stop at the first reason to, and store its verdict."""
         results = self._recall(cell)
         uuids = gpus.pick_gpus(max(map(gpus.wanted_by, cell.trials), default=0))
+        continuing.refuse_other_gpus(self.store, cell.cell_id, uuids)
         with gpus.leased(uuids, self.watcher.note):
+            if uuids:
+                telemetry.require_idle(len(uuids))
             for trial in judging.expected_trials(cell, results):
                 if trial.trial_id in results:
                     continue
@@ -349,7 +359,8 @@ class _Sitting:
 
     def _leave(self, cells: list[PlannedCell]) -> None:
         """Mark the run as stopped, and drop what this sitting had begun."""
-        for planned in (trial for cell in cells for trial in cell.trials):
+        own = [cell for cell in cells if not self.store.is_held(cell.cell_id)]
+        for planned in (trial for cell in own for trial in cell.trials):
             for trial in (planned, plan.repeat_of(planned)):
                 shutil.rmtree(self.store.folder / WORK / trial.trial_id, ignore_errors=True)
         self._close()

@@ -32,12 +32,13 @@ _MARKERS = {Phase.CAPTURE.value: "D"}
 
 def step_chart(cell: CellEvidence) -> Chart | None:
     """Compared stage over AR steps, a line per process; None where there are no such steps."""
-    sides = [(role, cell.processes(role)) for role in (Role.REFERENCE, Role.CANDIDATE)]
-    times = [s.stages_ms.get(COMPARED_STAGE, 0.0) for s in cell.steps if s.role != Role.FLOOR]
+    sides = [(role, _drawn(cell, role)) for role in (Role.REFERENCE, Role.CANDIDATE)]
+    shown = [step for _, processes in sides for steps in processes for step in steps]
+    times = [step.stages_ms.get(COMPARED_STAGE, 0.0) for step in shown]
     if not is_streaming(cell) or min(times, default=0.0) <= 0:
         return None
 
-    warm = [s.stages_ms[COMPARED_STAGE] for s in cell.steps if s.ar >= WARMUP_AR_STEPS]
+    warm = [s.stages_ms[COMPARED_STAGE] for s in shown if s.ar >= WARMUP_AR_STEPS]
     is_cold = bool(warm) and max(times) > _COLD_START * max(warm)
     top_ms = max(warm) if is_cold else max(times)
 
@@ -48,7 +49,7 @@ def step_chart(cell: CellEvidence) -> Chart | None:
                 _process_line(axes, steps, side_colour(side), "_" if number else display_side(side))
         _shade_phases(axes, next((steps for _, ps in reversed(sides) for steps in ps), []))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlim(-0.5, max(step.ar for step in cell.steps) + 0.5)
+        axes.set_xlim(-0.5, max(step.ar for step in shown) + 0.5)
         axes.set_xlabel("AR step")
         axes.set_ylabel(f"{COMPARED_STAGE}, ms")
         axes.set_ylim(0, 1.1 * top_ms)
@@ -60,6 +61,13 @@ def step_chart(cell: CellEvidence) -> Chart | None:
         + (f" Off the axis: steps of up to {format_ms(max(times))} ms." if is_cold else ""),
         svg=draw(f"{COMPARED_STAGE} time per AR step of {cell.cell_id}", 250, paint),
     )
+
+
+def _drawn(cell: CellEvidence, role: Role) -> list[list[StepRow]]:
+    """AR steps of each process that counts; one under a profiler is nobody's time."""
+    processes = cell.processes(role)
+    timed = [[step for step in steps if step.phase != Phase.PROFILED] for steps in processes]
+    return [steps for steps in timed if steps]
 
 
 def _process_line(axes: Axes, steps: Sequence[StepRow], colour: str, label: str) -> None:

@@ -9,7 +9,7 @@ from harness import stats
 from harness.records import Phase, Role, StepRow, Verdict
 from harness.store import Store
 from reports.evidence import CellEvidence, stored_cells
-from reports.measurement import clock_fault
+from reports.measurement import clock_fault, disturbance
 from reports.sides import listed
 
 COMPARED_STAGE = "diffuse"
@@ -117,7 +117,7 @@ def _steady_on_both(sides: Sequence[list[list[StepRow]]]) -> list[list[list[Step
         for trials in sides
         for trial in trials
     ]
-    shared = set.intersection(*steady)
+    shared = set.intersection(*steady) if steady else set()
     return [[[step for step in trial if step.ar in shared] for trial in trials] for trials in sides]
 
 
@@ -216,7 +216,7 @@ def _withheld(
         return "steps differ"
     if cell.pair is None:
         return "no verdict"
-    return _UNCOMPARABLE.get(cell.pair.verdict, "") or clock_fault(cell)
+    return _UNCOMPARABLE.get(cell.pair.verdict, "") or clock_fault(cell) or disturbance(cell)
 
 
 _UNCOMPARABLE = {

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from harness.kernels import attention_ms
-from harness.records import ParityRow, Phase, Role, StepRow, TrialRow
+from harness.records import REPEATED, ParityRow, Phase, Role, StepRow, TrialRow
 from reports.evidence import CellEvidence
 from reports.sides import display_side
 
@@ -21,6 +21,7 @@ class MeasuredSide:
 
     name: str
     num_processes: int
+    """Launches behind the figures: not one of which every AR step was profiled."""
     gpus: tuple[str, ...]
     """UUIDs; empty without telemetry."""
     log_difference: float | None
@@ -97,6 +98,19 @@ def clock_fault(cell: CellEvidence) -> str:
     return f"clocks differ by {100 * worst:.2f} %" if worst > PUBLISHABLE else ""
 
 
+def disturbance(cell: CellEvidence) -> str:
+    """Why times of disturbed processes may not be published; empty if none was disturbed.
+
+    A disturbed launch gives way to its repetition; where that was disturbed too, nothing is left.
+    """
+    counted = {steps[0].trial_id for role in _PAIR for steps in cell.processes(role)}
+    marked = [trial for trial in cell.trials if trial.trial_id in counted and trial.marks]
+    return "a counted process was disturbed" if marked else ""
+
+
+_PAIR = (Role.REFERENCE, Role.CANDIDATE)
+
+
 def controls_of(cell: CellEvidence) -> tuple[ControlRow, ...]:
     """Every control that was compared, by its AR step nearest to the floor."""
     latents = [row for row in cell.parity if not row.is_of_frames]
@@ -145,12 +159,12 @@ def floor_line(
 
 def _side(cell: CellEvidence, role: Role, name: str) -> MeasuredSide:
     processes = cell.processes(role)
-    counted = {trial[0].trial_id for trial in processes}
-    trials = [trial for trial in cell.trials if trial.trial_id in counted]
     timed = [[step for step in trial if step.phase != Phase.PROFILED] for trial in processes]
+    counted = {steps[0].trial_id for steps in timed if steps}
+    trials = [trial for trial in cell.trials if trial.trial_id in counted]
     return MeasuredSide(
         name=display_side(name),
-        num_processes=len(processes),
+        num_processes=len(counted),
         gpus=tuple(sorted({gpu for trial in counted for gpu in cell.gpus.get(trial, ())})),
         log_difference=_largest(timed, "total_ms"),
         wall_difference=_largest(timed, "wall_ms"),
@@ -188,4 +202,19 @@ def _attention(steps: Sequence[StepRow]) -> str:
 
 
 def _marks(trials: Sequence[TrialRow]) -> tuple[str, ...]:
-    return tuple(f"process {trial.process}: {trial.marks}" for trial in trials if trial.marks)
+    repeated = {trial.trial_id.removesuffix(REPEATED) for trial in trials if trial.is_repetition}
+    return tuple(
+        f"process {trial.process}{_FATES[trial.is_repetition, trial.trial_id in repeated]}".format(
+            trial.marks
+        )
+        for trial in trials
+        if trial.marks
+    )
+
+
+_FATES = {
+    (False, True): ": {}. It was repeated once; the figures take the repetition.",
+    (False, False): ": {}. It was not repeated.",
+    (True, False): ", repeated: {}. Times of the cell are compared with nothing.",
+}
+"""Whether a disturbed trial is a repetition, and whether it has one, to what became of it."""

@@ -146,18 +146,27 @@ def _as_installed(declared: Sequence[str], installed: Sequence[str]) -> tuple[st
 
 
 def machine_lines(evidence: Evidence) -> tuple[tuple[str, str], ...]:
-    """Fingerprint of the machine, labelled."""
-    machine: Mapping[str, Any] = evidence.run["machine"]
-    return (
-        ("GPU", ", ".join(machine["gpus"]) or "none"),
-        ("NVIDIA driver", machine["driver"] or "none"),
-        ("CPU", f"{machine['cpu']}, {machine['cores']} cores"),
-        ("Memory", f"{machine['memory_gib']} GiB"),
-        ("System", machine["system"]),
-        ("Python of the harness", machine["python"]),
-        ("fdbench", machine["fdbench"]),
-        ("Sandbox", evidence.run["sandbox"]),
-    )
+    """Fingerprint of the machine, labelled; of every machine where sittings differ."""
+    run = evidence.run
+    machines = [run["machine"], *(sitting["machine"] for sitting in run.get("sittings", ()))]
+    labelled = [_machine_values(machine) for machine in machines]
+    lines = [
+        (label, "; ".join(dict.fromkeys(values[label] for values in labelled)))
+        for label in labelled[0]
+    ]
+    return (*lines, ("Sandbox", run["sandbox"]))
+
+
+def _machine_values(machine: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "GPU": ", ".join(machine["gpus"]) or "none",
+        "NVIDIA driver": machine["driver"] or "none",
+        "CPU": f"{machine['cpu']}, {machine['cores']} cores",
+        "Memory": f"{machine['memory_gib']} GiB",
+        "System": machine["system"],
+        "Python of the harness": machine["python"],
+        "fdbench": machine["fdbench"],
+    }
 
 
 _HEADINGS = {

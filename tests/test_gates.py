@@ -162,11 +162,14 @@ def test_number_that_is_none_never_passes(index, value):
     assert f"AR {ROWS[index].ar}" in judgement.reason
 
 
-def test_floor_of_zero_never_passes():
-    """A floor that compared a trial with itself allows nothing."""
-    parity = [replace(row, relative_l2=0.0) for row in ROWS]
+@pytest.mark.parametrize("floor", [0.0, NAN, float("inf")])
+def test_floor_that_is_none_is_no_fault_of_the_candidate(floor):
+    """A floor that compared a trial with itself, or overflowed, allows nothing, blames nobody."""
+    parity = [replace(r, relative_l2=floor) if r.comparison == "floor" else r for r in ROWS]
+    judgement = judged(parity=parity)
 
-    assert judged(parity=parity).verdict != Verdict.PASS
+    assert (judgement.verdict, judgement.code) == (Verdict.INCOMPLETE, ExitCode.INCOMPLETE)
+    assert judgement.reason.startswith(f"AR 0 has a floor of {floor:g}")
 
 
 def test_nothing_at_all_is_incomplete():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.records import Phase, Role, Side
+from harness.records import REPEATED, Phase, Role, Side
 from reports.evidence import CellEvidence
 from reports.latency import latency_of, protocol_notes
 from reports.measurement import ControlRow, clock_fault, controls_of, measured_sides
@@ -136,6 +136,80 @@ def test_clocks_are_held_together_in_the_steady_state_too():
     ]
 
     assert clock_fault(replace(measured, steps=tuple(steps))) == "clocks differ by 2.00 %"
+
+
+def disturbed(*marks):
+    """A cell whose candidate was launched as often as there are marks, each with its own."""
+    made = cell()
+    (first,) = [trial for trial in made.trials if trial.role == Role.CANDIDATE]
+    launches = [
+        replace(first, trial_id=first.trial_id + REPEATED * number, marks=mark)
+        for number, mark in enumerate(marks)
+    ]
+    own = [step for step in made.steps if step.role == Role.CANDIDATE]
+    steps = [replace(step, trial_id=one.trial_id) for one in launches for step in own]
+    others = [trial for trial in made.trials if trial is not first]
+    kept = [step for step in made.steps if step.role != Role.CANDIDATE]
+    return replace(made, trials=(*others, *launches), steps=(*kept, *steps))
+
+
+@pytest.mark.parametrize(
+    ("marks", "withheld", "said"),
+    [
+        (("",), "", ()),
+        (
+            ("slowed", ""),
+            "",
+            ("process 0: slowed. It was repeated once; the figures take the repetition.",),
+        ),
+        (
+            ("slowed", "slowed again"),
+            "a counted process was disturbed",
+            (
+                "process 0: slowed. It was repeated once; the figures take the repetition.",
+                "process 0, repeated: slowed again. Times of the cell are compared with nothing.",
+            ),
+        ),
+        (
+            ("slowed",),
+            "a counted process was disturbed",
+            ("process 0: slowed. It was not repeated.",),
+        ),
+    ],
+)
+def test_disturbed_times_are_compared_with_nothing(marks, withheld, said):
+    """One repetition is what a disturbed launch gets; where that is disturbed too, none is left."""
+    measured = disturbed(*marks)
+
+    assert {row.withheld for row in latency_of(measured)} == {withheld}
+    assert {row.speedup_percent is None for row in latency_of(measured)} == {bool(withheld)}
+    assert measured_sides(measured)[1].marks == said
+
+
+def test_profiled_process_is_none_that_was_measured():
+    """One whose every step ran under a profiler counts for the kernels alone."""
+    made = cell(processes=2, ar_steps=1)
+    last = made.steps[-1].trial_id
+    steps = [
+        replace(step, phase=Phase.PROFILED, kernels='{"cudnn_sdpa": 3.0}')
+        if step.trial_id == last
+        else step
+        for step in made.steps
+    ]
+    trials = [replace(t, first_step_s=99.0) if t.trial_id == last else t for t in made.trials]
+    candidate = measured_sides(replace(made, steps=tuple(steps), trials=tuple(trials)))[1]
+
+    assert candidate.num_processes == 1
+    assert candidate.first_step_s != 99.0
+    assert candidate.attention
+
+
+def test_cell_without_a_counted_process_has_rows_without_figures():
+    """Every launch failed: the report says so, and does not break."""
+    made = cell()
+    (row, *_) = latency_of(replace(made, trials=(), steps=tuple(steps_of(CONTROL, 344.0))))
+
+    assert (row.upstream_ms, row.flashdreams_ms, row.speedup_percent) == (None, None, None)
 
 
 def parity(comparison, ar, error, trial=CONTROL):

@@ -114,7 +114,8 @@ def test_figures_are_the_repetitions(disturbed):
     assert {step.trial_id for step in trial} == {FIRST + REPEATED}
     assert {step.stages_ms["diffuse"] for step in trial} == {DIFFUSE_MS}
     assert candidate.num_processes == 2
-    assert candidate.marks == (f"process 1: {MARK}",)
+    fate = "It was repeated once; the figures take the repetition."
+    assert candidate.marks == (f"process 1: {MARK}. {fate}",)
     assert MARK in render_run(disturbed).read_text()
 
 

@@ -6,8 +6,11 @@ from html import unescape
 
 import pytest
 
+from harness.records import Phase, Role
 from reports.bars import grouped_bars, latency_charts
+from reports.charts import step_chart
 from reports.latency import LatencyRow
+from tests.test_measurement import CONTROL, cell, steps_of
 from tests.test_report import passing_run, rendered
 
 SOUND = LatencyRow(
@@ -48,6 +51,19 @@ def test_speedup_stands_at_the_bars_with_its_interval():
     assert "speed-up +26%, 95 % interval +24.1 to +27.3%" in texts(chart.svg)
     assert hatched(chart.svg) == 0
     assert "Hatched" not in chart.caption
+
+
+def test_axis_and_caption_are_of_what_is_drawn():
+    """Neither a control's cold start nor a profiled step is a point, or a word under the chart."""
+    plain = cell(ar_steps=4)
+    candidate = [step for step in plain.steps if step.role == Role.CANDIDATE]
+    slow = {"stages_ms": {"diffuse": 77777.0}}
+    foreign = [replace(step, **slow) for step in steps_of(CONTROL, 344.0)]
+    profiled = replace(candidate[-1], ar=4, phase=Phase.PROFILED, **slow)
+    more = replace(plain, steps=(*plain.steps, *foreign, profiled))
+
+    assert step_chart(more).caption == step_chart(plain).caption
+    assert step_chart(more).svg == step_chart(plain).svg
 
 
 def test_speedup_without_an_interval_claims_none():

@@ -282,6 +282,25 @@ def test_folder_that_is_no_run_is_refused(tmp_path):
         store.open_run(tmp_path)
 
 
+def test_writer_that_was_killed_is_no_altered_file(filled, monkeypatch):
+    """Between manifest and rename: whoever looks next finishes it, and finds nothing wrong."""
+
+    class Killed(BaseException):
+        """Not an error that anything catches."""
+
+    def die(_path):
+        raise Killed
+
+    row = filled.read_rows(TrialRow)[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "publish", die)
+        with pytest.raises(Killed):
+            filled.write_rows([replace(row, wall_s=row.wall_s + 1)], TrialRow)
+
+    store.open_run(filled.folder).verify()
+    assert filled.read_rows(TrialRow)[0].wall_s == row.wall_s + 1
+
+
 def test_run_file_is_read_back(filled):
     """What was asked for comes back, with the schema version and keys that older runs lack."""
     run = store.open_run(filled.folder).read_run()

@@ -1,24 +1,26 @@
 """What telemetry says about a trial: figures under load, and what disturbed its times.
 
-Sampling itself (``watching``) needs NVML and a GPU, so nothing here runs it: a test on a machine
-without either could only test a stand-in. Who may use a GPU is decided here, so that is tested, of
-invented GPUs and real processes.
+What a sample holds needs NVML and a GPU, and is not tested here. That sampling goes on, and who may
+use a GPU, is decided here, so that is tested, of invented GPUs and real processes.
 """
 
+import itertools
 import json
 import os
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pynvml
 import pytest
 
+from harness import telemetry
 from harness.errors import EnvironmentFault, IntegrityFault
 from harness.judging import is_excused
 from harness.launch import _classify, _End
 from harness.records import REPEATED, Outcome, TelemetryRow
-from harness.telemetry import FOREIGN, SLOWED, read_samples, require_idle, summarize
+from harness.telemetry import FOREIGN, SLOWED, read_samples, require_idle, summarize, unread
 from tests.fakes import samples
 from tests.fakes.nvml import Gpu, Nvml
 
@@ -145,6 +147,42 @@ def test_foreign_process_is_marked_whenever_it_was_there():
     ]
 
     assert summarize(samples, 3.0)["marks"] == "process 12, 77 and 77 used the GPU meanwhile"
+
+
+@pytest.mark.parametrize(
+    ("at_s", "wall_s", "mark"),
+    [
+        pytest.param([], 30.0, "the GPU was not read once", id="never"),
+        pytest.param([0.2, 2.0, 3.9], 5.8, "", id="all-along"),
+        pytest.param([0.2, 0.4], 30.0, "the GPU was not read for 30 s", id="stopped"),
+        pytest.param([9.0, 10.0], 11.0, "the GPU was not read for 9 s", id="began-late"),
+        pytest.param([1.0, 2.0, 7.0], 8.0, "the GPU was not read for 5 s", id="hole"),
+    ],
+)
+def test_time_in_which_nobody_looked_is_a_mark(at_s, wall_s, mark):
+    """Nobody can say that nothing disturbed a trial while its GPU was not read."""
+    assert unread([sample(at) for at in at_s], wall_s) == mark
+
+
+def test_sampling_outlives_a_reading_that_fails(tmp_path, monkeypatch):
+    """NVML answers with an error now and then; the samples after it are there."""
+    answers = itertools.count()
+
+    def read_now(_handle, at_s):
+        if next(answers) == 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
+        return json.loads(line(at_s=at_s))
+
+    Nvml(Gpu()).install(monkeypatch)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(telemetry, "PERIOD_S", 0.01)
+    monkeypatch.setattr(telemetry, "_read", read_now)
+    with telemetry.watching(tmp_path, 1):
+        until = time.monotonic() + 10
+        while next(answers) < 20 and time.monotonic() < until:
+            time.sleep(0.05)
+
+    assert len(read_samples(tmp_path / "telemetry.jsonl", *IDS.values())) > 2
 
 
 def test_samples_are_read_as_written(read):

@@ -1,18 +1,18 @@
 """``fdbench run``."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
-from harness import engine, plan, sides, workflow
-from harness.cli.plan import outline
+from harness import engine, sides, workflow
 from harness.cli.progress import pick_watcher
 from harness.cli.summary import print_summary
 from harness.environments import ENVIRONMENTS_DIR
 from harness.launch import Limits
-from harness.units import format_duration
 
 
 @click.command("run")
@@ -110,9 +110,8 @@ def run_command(
              fdbench run --resume runs/smoke-cpu-20261123-101500
              fdbench run --into runs/smoke-cpu-20261123-101500 --suite smoke --gpu cpu --only wan21
     """
-    _refuse_contradictions(resume, suite=suite, gpu=device, out=out, into=into, only=only)
-    if into and out:
-        raise click.UsageError("--into and --out both say where the run is; give one")
+    typed = _typed(ctx)
+    _refuse_contradictions(typed)
     limits = Limits(stall_s=stall_after, memory_bytes=int(memory_gib * 2**30))
     with pick_watcher() as watcher:
         if resume:
@@ -121,13 +120,11 @@ def run_command(
         else:
             request = replace(
                 _request(suite, device, into or out, environments_dir, only),
-                sandbox=sandbox or _sandbox(),
+                sandbox=_chosen_sandbox(sandbox, typed),
                 base=base,
                 passed=passed,
             )
             folder = request.out
-            if estimated := _estimated(request):
-                watcher.note(estimated)
             start = workflow.add_to_run if into else workflow.run_suite
             code = start(request, watcher, limits)
     from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
@@ -138,25 +135,30 @@ def run_command(
     ctx.exit(code)
 
 
-def _estimated(request: workflow.RunRequest) -> str:
-    """What the plan expects the run to take, start of the first trial on; empty on a CPU."""
-    can_run = {row.cell_id: row for row in outline(request.suite, request.device) if row.trials}
-    rows = [can_run[cell_id] for cell_id in plan.chosen(request.only, can_run)]
-    known = [row.seconds for row in rows if row.seconds is not None]
-    if not known:
-        return ""
-    trials = sum(row.trials for row in rows)
-    return f"{trials} trials, estimated at {format_duration(sum(known))}"
+def _typed(ctx: click.Context) -> list[str]:
+    """Options of the command line itself, as they are typed; none of the environment's."""
+    sources = {option: ctx.get_parameter_source(option.name or "") for option in ctx.command.params}
+    return [
+        option.opts[0]
+        for option, source in sources.items()
+        if source is ParameterSource.COMMANDLINE
+    ]
 
 
-def _sandbox() -> str:
-    return sides.DOCKER if engine.answers() else sides.PROCESS
-
-
-def _refuse_contradictions(resume: Path | None, **others: object) -> None:
-    given = [f"--{name}" for name, value in others.items() if value]
-    if resume and given:
+def _refuse_contradictions(typed: Collection[str]) -> None:
+    fixed = ("--suite", "--gpu", "--out", "--into", "--only", "--sandbox", "--env")
+    given = [option for option in fixed if option in typed]
+    if "--resume" in typed and given:
         raise click.UsageError(f"--resume continues a run as it was planned, without {given[0]}")
+    if "--into" in typed and "--out" in typed:
+        raise click.UsageError("--into and --out both say where the run is; give one")
+
+
+def _chosen_sandbox(sandbox: str | None, typed: Collection[str]) -> str:
+    """What new cells run in; empty for that of the run they go into, unless it was typed."""
+    if "--into" in typed:
+        return (sandbox or "") if "--sandbox" in typed else ""
+    return sandbox or (sides.DOCKER if engine.answers() else sides.PROCESS)
 
 
 def _request(

@@ -1,0 +1,179 @@
+"""Several sittings on one run: what one does is not undone, not forgotten and not misnamed."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import continuing, workflow
+from harness.environments import BuiltEnvironment, Environment
+from harness.errors import EnvironmentFault, Interrupted, UsageFault
+from harness.launch import Limits
+from harness.machine import read_machine
+from harness.records import TelemetryRow, TrialRow
+from harness.store import open_run
+from reports.evidence import read_evidence
+from reports.page import build_page
+from reports.render import render_run
+from tests.fakes import workplace
+from tests.test_telemetry import SAMPLE
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from harness.store import open_run
+store = open_run(Path(sys.argv[1]))
+with store.holding_cell(sys.argv[2]):
+    log = store.folder / "work" / sys.argv[3] / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("AR 0 ...")
+    print("up", flush=True)
+    time.sleep(60)
+"""
+
+
+class Stopping(workplace.Silent):
+    """A user who stops the run at the start of a cell's n-th trial."""
+
+    def __init__(self, cell, number=1, first=lambda: None):
+        self._cell, self._left, self._first = cell, number, first
+
+    def trial_started(self, trial):
+        """Stop it."""
+        self._left -= self._cell in trial.cell_id
+        if not self._left:
+            self._first()
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A suite of two cells, left and right."""
+    monkeypatch.setenv("FDBENCH_CACHE", str(tmp_path / "place" / "cache"))
+    (tmp_path / "place").mkdir()
+    return workplace.make(tmp_path / "place")
+
+
+def test_stopped_sitting_leaves_the_job_folders_of_another(place, tmp_path):
+    """What another process runs in the same run goes on, log and all."""
+    run, others = tmp_path / "run", []
+    with pytest.raises(Interrupted):
+        place.run(run, watcher=Stopping("left"))
+    right = next(cell for cell in open_run(run).read_plan() if "right" in cell.cell_id)
+    words = [sys.executable, "-c", HOLDER, run, right.cell_id, right.trials[0].trial_id]
+
+    def another_sitting():
+        others.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        assert others[0].stdout.readline() == "up\n"
+
+    try:
+        watcher = Stopping("left", 1, another_sitting)
+        with pytest.raises(Interrupted):
+            workflow.resume_run(run, place.environments_dir, watcher, Limits())
+        assert (run / "work" / right.trials[0].trial_id / "log.txt").exists()
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()
+
+
+def test_run_that_goes_on_has_not_finished(place, tmp_path):
+    """A sitting that was stopped does not wear the end of the one before."""
+    run = tmp_path / "run"
+    place.run(run, only="left")
+    assert build_page(read_evidence(run)).when.startswith("Ran ")
+    request = place.request(run, "right")
+    with pytest.raises(Interrupted):
+        workflow.add_to_run(request, Stopping("right"), Limits())
+
+    assert build_page(read_evidence(run)).when.startswith("Started ")
+    place.resume(run)
+    assert build_page(read_evidence(run)).when.startswith("Ran ")
+
+
+def test_fault_before_the_first_trial_leaves_no_folder(place, tmp_path, monkeypatch):
+    """What fails while kernels are timed can be typed again."""
+
+    def faulty(*_):
+        raise EnvironmentFault("the kernels cannot be timed on this machine")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "_floors", faulty)
+        with pytest.raises(EnvironmentFault, match="cannot be timed"):
+            place.run(tmp_path / "run", only="left")
+
+    assert not (tmp_path / "run").exists()
+    assert place.run(tmp_path / "run", only="left") == 0
+
+
+def test_every_machine_of_a_run_is_shown(place, tmp_path, monkeypatch):
+    """Sittings on two machines: both are named, and what they share is named once."""
+    run, here = tmp_path / "run", read_machine()
+    place.run(run, only="left")
+    monkeypatch.setattr(
+        "harness.machine.read_machine", lambda: replace(here, cpu="another CPU", driver="999.1")
+    )
+    place.add(run, only="right")
+    page = render_run(run).read_text()
+
+    assert f"{here.cpu}, {here.cores} cores; another CPU, {here.cores} cores" in page
+    assert "999.1" in page
+    assert f"{here.system}; {here.system}" not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [
+        pytest.param({"passed": ("MY_VARIABLE",)}, "--env MY_VARIABLE", id="env"),
+        pytest.param({"sandbox": "docker"}, "--sandbox docker", id="sandbox"),
+    ],
+)
+def test_options_that_a_run_cannot_change_are_refused(place, tmp_path, changes, option):
+    """They are not dropped in silence, and nothing is run or written."""
+    run = tmp_path / "run"
+    place.run(run, only="left")
+    before = (run / "run.json").read_bytes()
+    request = replace(place.request(run, "right"), **changes)
+    with pytest.raises(UsageFault, match=f"leave {option} out"):
+        workflow.add_to_run(request, workplace.Silent(), Limits())
+
+    assert (run / "run.json").read_bytes() == before
+
+
+def test_cell_does_not_go_on_on_another_gpu(fake_run, tmp_path):
+    """Both sides of a cell run on one GPU; a cell that ran on none yet may run anywhere."""
+    store = open_run(shutil.copytree(fake_run, tmp_path / "run"))
+    (cell,) = store.read_plan()
+    trial = store.read_rows(TrialRow)[0].trial_id
+    continuing.refuse_other_gpus(store, cell.cell_id, ("GPU-2",))
+    rows = [replace(SAMPLE, cell_id=cell.cell_id, trial_id=trial, gpu="GPU-1")]
+    store.write_rows(rows, TelemetryRow, part=trial)
+
+    continuing.refuse_other_gpus(store, cell.cell_id, ("GPU-1",))
+    with pytest.raises(UsageFault, match="began on GPU-1, and here is GPU-2"):
+        continuing.refuse_other_gpus(store, cell.cell_id, ("GPU-2",))
+
+
+@pytest.mark.parametrize("what", ["digest", "code_digest", "source"])
+def test_environment_that_changed_keeps_what_finished_cells_ran_in(what):
+    """Packages, code or source: each makes another environment, and both are told."""
+    declared = Environment(description="d", packages=["flashdreams==0.2.0"], command=["python"])
+    built = BuiltEnvironment(
+        name="flashdreams",
+        declared=declared,
+        digest="d" * 64,
+        folder=Path(),
+        code_digest="c" * 64,
+        code=Path(),
+    )
+    now = continuing.describe(built)
+    old = now | {what: "other", "packages": ["flashdreams==0.1.0"]}
+    kept = continuing.environments_of({"flashdreams": old}, {"flashdreams": built})
+
+    assert sorted(kept.values(), key=lambda value: value != now) == [now, old]
+    assert continuing.environments_of({"flashdreams": now}, {"flashdreams": built}) == {
+        "flashdreams": now
+    }
