@@ -146,19 +146,14 @@ def draws_per_step(job: Job) -> int:
     return job.denoising_steps if job.solver == "self_forcing" else 1
 
 
-def sigma_table(recipe_job: Job) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Noise levels and timesteps of a job, from its solver, steps and shift.
+@functools.cache
+def sigma_table(
+    solver: str, denoising_timesteps: tuple[int, ...], steps: int, shift: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Noise levels and timesteps of a solver with so many steps and that shift.
 
     Source: flashdreams 0.1.0, ``infra/diffusion/scheduler/fm.py`` and ``fm_unipc.py``.
     """
-    job = recipe_job
-    return _sigmas(job.solver, job.denoising_timesteps, job.denoising_steps, job.shift)
-
-
-@functools.cache
-def _sigmas(
-    solver: str, denoising_timesteps: tuple[int, ...], steps: int, shift: float
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if solver == "self_forcing":
         sigmas = [_shifted(t / 1000, shift) for t in denoising_timesteps]
         return tuple(sigmas), tuple(1000 * sigma for sigma in sigmas)
@@ -278,7 +273,7 @@ def change_job(job: Job, changes: dict[str, Any]) -> Job:
     if values.get("denoising_timesteps"):
         values = {"denoising_steps": len(values["denoising_timesteps"])} | values
     whole = vars(job) | values
-    sigmas, timesteps = _sigmas(
+    sigmas, timesteps = sigma_table(
         whole["solver"], whole["denoising_timesteps"], whole["denoising_steps"], whole["shift"]
     )
     derived: dict[str, Any] = {
@@ -346,7 +341,7 @@ def _interleave(
 ) -> list[tuple[Role, Side, int]]:
     """Both sides once per round, each round in an order drawn by a generator seeded by the cell.
 
-    Rounds alternate their first side from a random start, so neither side runs first more often.
+    Rounds alternate their first side from a random start: of an odd number one side has one more.
     """
     pair = [(Role.CANDIDATE, candidate), (Role.REFERENCE, reference)]
     order.shuffle(pair)

@@ -27,7 +27,6 @@ class Outcome(StrEnum):
     OOM = "oom"
     TIMED_OUT = "timed_out"
     KILLED = "killed"
-    UNSUPPORTED = "unsupported"
 
 
 class Verdict(StrEnum):

@@ -70,7 +70,6 @@ def speedup_percent(upstream_ms: float, flashdreams_ms: float) -> float:
 
 MIN_PROCESSES = 5
 """Process launches a side below which there is no interval."""
-CONFIDENCE = 0.95
 _RESAMPLES = 20_000
 _T_QUANTILES = {5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262, 15: 2.145, 20: 2.093}
 """Number of processes to Student's t at 97.5 % with one degree of freedom less."""

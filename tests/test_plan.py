@@ -226,9 +226,7 @@ def test_side_override_touches_its_own_side_only():
 def test_self_forcing_table(shift, timesteps):
     """The warped timesteps are those that FlashDreams and Self-Forcing document."""
     steps = (1000, 750, 500, 250)
-    sigmas, warped = sigma_table(
-        samples.job(denoising_timesteps=steps, denoising_steps=4, shift=shift)
-    )
+    sigmas, warped = sigma_table("self_forcing", steps, 4, shift)
 
     assert warped == pytest.approx(timesteps, abs=5e-4)
     assert [1000 * sigma for sigma in sigmas] == pytest.approx(warped)
@@ -243,8 +241,7 @@ def test_self_forcing_table(shift, timesteps):
 )
 def test_unipc_table(steps, timesteps):
     """The integer timesteps are those of the library's own scheduler at shift 8."""
-    job = samples.job(solver="unipc", denoising_timesteps=(), denoising_steps=steps, shift=8.0)
-    sigmas, table = sigma_table(job)
+    sigmas, table = sigma_table("unipc", (), steps, 8.0)
 
     assert table[:5] == timesteps
     assert len(sigmas) == len(table) == steps
@@ -255,10 +252,7 @@ def test_unipc_table(steps, timesteps):
 def test_noise_only_decreases(steps, shift, solver):
     """Whatever the steps and the shift, a schedule goes from noise to image."""
     nominal = tuple(1000 - 1000 * i // steps for i in range(steps))
-    job = samples.job(
-        solver=solver, denoising_timesteps=nominal, denoising_steps=steps, shift=shift
-    )
-    sigmas, timesteps = sigma_table(job)
+    sigmas, timesteps = sigma_table(solver, nominal, steps, shift)
 
     assert list(sigmas) == sorted(sigmas, reverse=True)
     assert len(set(sigmas)) == steps

@@ -124,6 +124,24 @@ def test_measured_on_a_published_gpu_is_in_that_line_alone(committed):
     assert {row.variant for line in filled for row in line.measured} == {""}
 
 
+@pytest.mark.parametrize("why", ["withheld", "tiny"])
+def test_nothing_unproven_stands_beside_a_published_figure(committed, why):
+    """Neither times of outputs that differ, nor those of a tiny model."""
+    evidence = committed
+    rows = [row for cell in committed.cells for row in latency_of(cell)]
+    if why == "withheld":
+        rows = [replace(row, withheld="outputs differ", speedup_percent=None) for row in rows]
+    else:
+        evidence = replace(committed, run=committed.run | {"size": "tiny"})
+    here, there = (
+        build_published(evidence, [replace(row, device=device) for row in rows])
+        for device in ("h100", "h200")
+    )
+
+    assert here.elsewhere == there.elsewhere == ()
+    assert not any(row.measured for page in (here, there) for row in page.per_step)
+
+
 def test_variants_are_no_scenes(committed):
     """A cell that decodes is not a cell of another input size."""
     assert any(cell.variant for cell in committed.cells)

@@ -220,6 +220,7 @@ def test_failed_parity_names_the_step_and_withholds_the_speedup(tmp_path):
 def test_worst_candidate_process_is_shown(tmp_path):
     """A second process that is worse is not averaged away or hidden by the first."""
     parity = [parity_row("pair", 0, error, process) for process, error in enumerate([0.011, 0.019])]
+    parity[0] = replace(parity[0], cosine=0.5)
     made = make_run(
         tmp_path / "run", pair=pair_row(), parity=[*parity, parity_row("floor", 0, FLOOR)]
     )
@@ -228,6 +229,7 @@ def test_worst_candidate_process_is_shown(tmp_path):
     assert "2 candidate processes" in text
     assert "1.90e-02 1.00e-02 1.90x" in text
     assert "1.10e-02" not in text
+    assert "0.500000" in text  # the worst cosine, whichever process has it
 
 
 def test_mismatched_settings_are_marked_and_expected_ones_explained(tmp_path):

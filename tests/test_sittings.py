@@ -143,6 +143,21 @@ def test_options_that_a_run_cannot_change_are_refused(place, tmp_path, changes, 
     assert (run / "run.json").read_bytes() == before
 
 
+def test_cell_does_not_go_on_with_other_upstream_code(place, tmp_path):
+    """Its source is compared as its packages and its adapter are."""
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        place.run(run, only="left", watcher=Stopping("left", 2))
+    store = open_run(run)
+    described = store.read_run()["environments"]
+    ran_in = store.read_rows(TrialRow)[0].side.partition("{")[0]
+    described[ran_in]["source"] = {"url": "https://github.com/somebody/else", "commit": "0" * 40}
+    store.write_run(store.read_run() | {"environments": described})
+
+    with pytest.raises(UsageFault, match=f"source of environment {ran_in} changed"):
+        place.resume(run)
+
+
 def test_cell_does_not_go_on_on_another_gpu(fake_run, tmp_path):
     """Both sides of a cell run on one GPU; a cell that ran on none yet may run anywhere."""
     store = open_run(shutil.copytree(fake_run, tmp_path / "run"))

@@ -80,6 +80,9 @@ def test_parity_is_judged_at_every_step_against_a_measured_floor(smoke_run):
         assert sorted(floors) == list(range(ar_steps))
         assert len(errors) == 2 * ar_steps
         assert all(0 < row.relative_l2 <= 2 * floors[row.ar] for row in errors)
+        # Every candidate against one and the same reference, the first.
+        assert {row.reference_trial.rpartition(".")[2] for row in errors} == {"0"}
+        assert {row.candidate_trial.rpartition(".")[2] for row in errors} == {"0", "1"}
 
 
 def test_both_sides_ran_the_same_bytes_and_settings(smoke_run):

@@ -1,5 +1,7 @@
 """The interval of a speed-up: honest about few processes, and about what it covers."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -73,6 +75,22 @@ def test_interval_covers_the_truth(processes):
         covered += low <= stats.speedup_percent(432.0, 344.0) <= high
 
     assert 0.92 <= covered / EXPERIMENTS <= 0.99
+
+
+def test_few_processes_widen_the_interval_as_students_t_does():
+    """Expanded percentiles: t at four degrees of freedom, and the bootstrap's n over n-1."""
+    assert stats._expanded_tail(5) == pytest.approx(NormalDist().cdf(-2.776 * (5 / 4) ** 0.5))
+    assert stats._expanded_tail(5) < stats._expanded_tail(8) < stats._expanded_tail(20) < 0.025
+
+
+def test_side_with_fewer_processes_decides_how_wide(monkeypatch):
+    """Twenty launches of one side do not make up for five of the other."""
+    asked = []
+    monkeypatch.setattr(stats, "_expanded_tail", lambda processes: asked.append(processes) or 0.01)
+    stats.speedup_interval([432.0] * 5, [344.0] * 20)
+    stats.speedup_interval([432.0] * 20, [344.0] * 5)
+
+    assert asked == [5, 5]
 
 
 def test_seed_statistic_ends_where_the_documented_command_does():
