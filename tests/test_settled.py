@@ -58,8 +58,6 @@ DISTURBANCES = {
     "steps missing": lambda run: first(run, "steps/*.parquet").unlink(),
     "capture missing": lambda run: first(run, "captures/*/*").unlink(),
     "table damaged": lambda run: (run / "trials.parquet").write_bytes(b"PAR1"),
-    "table half written": lambda run: (run / "trials.parquet.tmp").touch(),
-    "part half written": lambda run: (run / "steps" / "x.parquet.tmp").touch(),
     "trial half run": lambda run: (run / "work" / "x").mkdir(parents=True),
     "captures moved, logs not": lambda run: (run / "captures" / "x").mkdir(),
     "unknown file": lambda run: (first(run, "logs/*") / "x").touch(),
@@ -83,6 +81,15 @@ def test_disturbed_run_is_not(run, disturb):
     """One thing is not as it was left."""
     disturb(run)
     assert not is_settled(open_run(run))
+
+
+@pytest.mark.parametrize("name", ["trials.parquet.tmp", "steps/x.parquet.tmp"])
+def test_half_written_file_is_dropped_by_whoever_looks(run, name):
+    """What the manifest does not name was never there; without it nothing is half done."""
+    (run / name).touch()
+
+    assert is_settled(open_run(run))
+    assert not (run / name).exists()
 
 
 def test_pruned_run_is_settled(run):
