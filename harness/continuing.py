@@ -111,8 +111,12 @@ def refuse_other_gpus(run_store: Store, cell_id: str, uuids: tuple[str, ...]) ->
     Raises:
         UsageFault: A trial of the cell ran on another one.
     """
-    began_on = {row.gpu for row in run_store.read_rows(TelemetryRow) if row.cell_id == cell_id}
-    if uuids and began_on - set(uuids):
+    if not uuids:
+        return
+    readings = run_store.read_table(TelemetryRow).select(["cell_id", "gpu"])
+    used = readings.group_by(["cell_id", "gpu"]).aggregate([]).to_pylist()
+    began_on = {row["gpu"] for row in used if row["cell_id"] == cell_id}
+    if began_on - set(uuids):
         raise UsageFault(
             f"{cell_id} began on {', '.join(sorted(began_on))}, and here is "
             f"{', '.join(uuids)}: both sides of a cell run on one GPU\n"

@@ -291,7 +291,7 @@ def stage_code(environment_dir: Path) -> tuple[str, Path]:
     """Copy adapter and protocol under the digest of their bytes, so that no edit reaches a run."""
     files = dict(_code_files(environment_dir))
     content = _digests(files)
-    digest = code_digest(environment_dir)
+    digest = _digest_of(content)
     target = cache_dir() / "code" / digest[:16]
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(cache_dir() / "code.lock"):
@@ -305,7 +305,10 @@ def stage_code(environment_dir: Path) -> tuple[str, Path]:
 
 def code_digest(environment_dir: Path) -> str:
     """Digest of an environment's adapter and protocol as they are now."""
-    content = _digests(dict(_code_files(environment_dir)))
+    return _digest_of(_digests(dict(_code_files(environment_dir))))
+
+
+def _digest_of(content: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

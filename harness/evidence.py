@@ -231,11 +231,17 @@ class _Reading:
             if step.rank == 0:
                 _check_times(step, by_ar[step.ar])
         _check_denoising(job, by_ar)
-        return tuple(self._step_row(job, step, by_ar) for step in logged)
+        captured = captured_at(self._facts())
+        return tuple(self._step_row(job, step, by_ar, captured) for step in logged)
 
     def _step_row(
-        self, job: wire.Job, step: LogStep, by_ar: Mapping[int, wire.StepEvent]
+        self,
+        job: wire.Job,
+        step: LogStep,
+        by_ar: Mapping[int, wire.StepEvent],
+        captured: tuple[int, ...] | None,
     ) -> StepRow:
+        phase = phase_of(step.ar, job, captured)
         return StepRow(
             **vars(step),
             trial_id=self._record.trial_id,
@@ -243,14 +249,9 @@ class _Reading:
             role=self._record.role,
             side=self._record.side,
             process=self._record.process,
-            phase=self._phase(step.ar, job),
+            phase=Phase.PROFILED if step.ar in job.profile_steps else phase,
             **_clock_columns(by_ar[step.ar] if step.rank == 0 else None),
         )
-
-    def _phase(self, ar: int, job: wire.Job) -> Phase:
-        if ar in job.profile_steps:
-            return Phase.PROFILED
-        return phase_of(ar, job, captured_at(self._facts()))
 
     def _facts(self) -> dict[str, str]:
         """What the side said of itself at its end."""

@@ -3,12 +3,21 @@
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.errors import ExitCode
 from harness.matching import Difference, describe
 from harness.parity import within
-from harness.records import Outcome, ParityRow, PlannedCell, PlannedTrial, Role, TrialRow, Verdict
+from harness.records import (
+    Outcome,
+    PairRow,
+    ParityRow,
+    PlannedCell,
+    PlannedTrial,
+    Role,
+    TrialRow,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +67,14 @@ def _captured(cell: PlannedCell) -> str:
 def untrusted(reason: str) -> Judgement:
     """The judgement on evidence that contradicts itself."""
     return Judgement(verdict=Verdict.INCOMPLETE, code=ExitCode.INTEGRITY, reason=reason)
+
+
+def distrusted(pair: PairRow, reason: str) -> PairRow:
+    """A stored verdict that its evidence does not bear out any more."""
+    judgement = untrusted(reason)
+    return replace(
+        pair, verdict=judgement.verdict, exit_code=judgement.code, reason=judgement.reason
+    )
 
 
 def _evidence(trials: Sequence[TrialRow]) -> Judgement | None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from harness import gates
@@ -62,14 +61,7 @@ def _judge_by_distances(
         return Judged(pair=stored, parity=tuple(known)), [lost] * is_lost
     judged = judge_cell(cell, results, captures, known)
     if not _follows(stored, judged) and (stands or (stored is None and not known)):
-        judgement = gates.untrusted(LOST_DISTANCES)
-        pair = replace(
-            judged.pair,
-            verdict=judgement.verdict,
-            exit_code=judgement.code,
-            reason=judgement.reason,
-        )
-        return Judged(pair=pair, parity=()), [lost]
+        return Judged(pair=gates.distrusted(judged.pair, LOST_DISTANCES), parity=()), [lost]
     return judged, _findings_of_verdict(cell, stored, judged)
 
 

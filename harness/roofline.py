@@ -9,9 +9,10 @@ from harness import sandboxes
 from harness.environments import BuiltEnvironment
 from harness.errors import EnvironmentFault
 from harness.estimate import PATCH
-from harness.gpus import pick_gpus
+from harness.gpus import leased, pick_gpus
 from harness.records import PlannedCell
 from harness.sandboxes.contract import Launch
+from harness.telemetry import require_idle
 from runners.protocol import wire
 from runners.protocol.wire import Job, RooflineRequest, RooflineResult
 
@@ -71,7 +72,7 @@ def measure(
     """Floor of each cell by id; equal shapes are timed once.
 
     Raises:
-        EnvironmentFault: The kernels could not be timed.
+        EnvironmentFault: The kernels could not be timed, or somebody else uses the GPU.
     """
     results: dict[RooflineRequest, tuple[RooflineResult, str]] = {}
     floors = {}
@@ -80,19 +81,23 @@ def measure(
         request = request_for(job)
         if request not in results:
             report(f"timing the kernels of {cell.recipe} alone")
-            results[request] = _time(request, environment)
+            gpus = pick_gpus(1 if request.device == "cuda" else 0)
+            with leased(gpus, report):
+                if gpus:
+                    require_idle(len(gpus))
+                results[request] = _time(request, environment, gpus), ", ".join(gpus)
         floors[cell.cell_id] = floor_of(job, *results[request])
     return floors
 
 
-def _time(request: RooflineRequest, environment: BuiltEnvironment) -> tuple[RooflineResult, str]:
-    """The kernels' times, and the GPU they were taken on."""
+def _time(
+    request: RooflineRequest, environment: BuiltEnvironment, gpus: tuple[str, ...]
+) -> RooflineResult:
     with tempfile.TemporaryDirectory(prefix="fdbench-roofline-") as place:
         folder = Path(place).resolve()
         asked, answered = folder / "request.json", folder / "result.json"
         wire.write_json(asked, request)
         python = str(environment.folder / "bin" / "python")
-        gpus = pick_gpus(1 if request.device == "cuda" else 0)
         launch = Launch(
             command=[python, "-m", "runners.protocol.roofline", str(asked), str(answered)],
             folder=folder,
@@ -105,4 +110,4 @@ def _time(request: RooflineRequest, environment: BuiltEnvironment) -> tuple[Roof
         if status:
             tail = "\n".join(said.splitlines()[-3:])
             raise EnvironmentFault(f"the kernels cannot be timed on this machine:\n{tail}")
-        return wire.read_json(RooflineResult, answered), ", ".join(gpus)
+        return wire.read_json(RooflineResult, answered)

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-from harness.errors import ExitCode, IntegrityFault
+from harness.errors import IntegrityFault
+from harness.gates import distrusted
 from harness.imports import ImportRecord, read_records
 from harness.records import (
     REPEATED,
@@ -18,7 +20,6 @@ from harness.records import (
     StepRow,
     TelemetryRow,
     TrialRow,
-    Verdict,
 )
 from harness.store import Store, open_run
 
@@ -147,7 +148,7 @@ def read_evidence(folder: Path) -> Evidence:
 
 
 def stored_cells(store: Store) -> list[CellEvidence]:
-    """Every cell with a verdict or a trial.
+    """Every cell with a verdict or a trial, as far as figures need it: no telemetry is read.
 
     Raises:
         IntegrityFault: A table is damaged.
@@ -158,7 +159,6 @@ def stored_cells(store: Store) -> list[CellEvidence]:
         store.read_rows(TrialRow),
         store.read_rows(StepRow),
         store.read_rows(ParityRow),
-        _gpus(store),
     )
 
 
@@ -211,13 +211,8 @@ def _distrusted(cell: CellEvidence) -> CellEvidence:
     """A cell of a run with altered files: no verdict of it stands, and no times are compared."""
     if cell.pair is None:
         return cell
-    pair = replace(
-        cell.pair,
-        verdict=Verdict.INCOMPLETE,
-        exit_code=ExitCode.INTEGRITY,
-        reason="files of the run are missing, altered or unreadable",
-    )
-    return replace(cell, pair=pair)
+    reason = "files of the run are missing, altered or unreadable"
+    return replace(cell, pair=distrusted(cell.pair, reason))
 
 
 def _attempt(store: Store, read: Callable[[], Rows], otherwise: Rows, faults: list[str]) -> Rows:
@@ -235,7 +230,7 @@ def _group(
     trials: Sequence[TrialRow],
     steps: Sequence[StepRow],
     parity: Sequence[ParityRow],
-    gpus: Mapping[str, tuple[str, ...]],
+    gpus: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> list[CellEvidence]:
     sound = {
         trial.trial_id

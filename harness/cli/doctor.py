@@ -46,11 +46,12 @@ def doctor_command(
     planned = outline(suite, device) if suite else []
     most = max((cell.gpus for cell in planned if not cell.cannot_run), default=1)
     findings = doctor.examine(device, most)
+    lacking = {gpus: doctor.missing(device, gpus) for gpus in {1, *(c.gpus for c in planned)}}
     cells = [
-        replace(cell, cannot_run=cell.cannot_run or _first_line(doctor.missing(device, cell.gpus)))
+        replace(cell, cannot_run=cell.cannot_run or lacking[cell.gpus].partition("\n")[0])
         for cell in planned
     ]
-    can_time = suite and with_roofline and not doctor.missing(device, 1)
+    can_time = suite and with_roofline and not lacking[1]
     floors = _floors(suite, device) if suite and can_time else {}
     if as_json:
         answer = {
@@ -79,10 +80,6 @@ def _floors(suite: str, device: str) -> dict[str, Floor]:
     _, planned = workflow.make_plan(request)
     environment = environments.build("flashdreams", echo_note)
     return roofline.measure(list(planned.cells), environment, echo_note)
-
-
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0]
 
 
 def echo_note(text: str) -> None:

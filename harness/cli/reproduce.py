@@ -73,10 +73,12 @@ def _measured_with(trials: Sequence[TrialRow]) -> list[str]:
     """What decided the numbers and may be other here: PyTorch, adapters and runners."""
     lines = ["", "# measured with; another PyTorch or other code may give other figures"]
     seen: dict[str, None] = {}
+    names = {parse_side(row.side, row.trial_id).environment for row in trials}
+    now = {name: code_digest(ENVIRONMENTS_DIR / name) for name in names}
     for row in trials:
         name = parse_side(row.side, row.trial_id).environment
         settings = json.loads(row.settings or "{}")
-        here = code_digest(ENVIRONMENTS_DIR / name)
+        here = now[name]
         same = "as here" if here == row.code_digest else f"here {here[:SHORT]}"
         seen[
             f"{name:<14} torch {settings.get('torch', 'unknown')}, "
