@@ -13,14 +13,14 @@ BYTES_PER_VALUE = 2
 """Weights and KV cache are bfloat16 at full size."""
 UTILISATION = 0.45
 """Share of the nominal speed that dense transformers of this size reach; a rule of thumb."""
-START_S = 12.0
+START_S = 11.0
 """Start of a process without its weights."""
 READ_S_PER_GB = 1.8
 """Weights read, hashed and copied to the GPU: a process with 2.8 GB of them took 17 s to start."""
 COMPILE_S = 180.0
 """What compiling the network adds to a process."""
-FRAMES_S_PER_GB = 35.0
-"""Frames decoded, saved, hashed and compared: 13 AR steps of 29 MB each took 13 s a process."""
+FRAMES_S_PER_GB = 15.0
+"""Frames decoded, saved, hashed and compared: 13 AR steps of 29 MB each took 4 to 7 s a process."""
 ROOFLINE_S = 12.0
 """What timing a cell's kernels alone takes before its first trial."""
 FRAMES_PER_LATENT, PIXELS_PER_LATENT = 4, 64

@@ -10,6 +10,7 @@ import pynvml
 
 from harness.errors import EnvironmentFault
 from harness.suites import Device
+from harness.units import format_counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ def require_device(machine: Machine, key: str, device: Device, gpus: int) -> Non
             f"the plan needs {gpus} GPUs of --gpu {key}; this machine has {found}.\n"
             "See which cells need fewer: fdbench plan; then name them: fdbench run --only TEXT"
         )
-    here = ", ".join(machine.gpus) or "no NVIDIA GPU"
+    here = format_counted(machine.gpus) or "no NVIDIA GPU"
     raise EnvironmentFault(
         f"--gpu {key} needs {' or '.join(device.nvml)}; this machine has {here}.\n"
         "On a machine without one: fdbench run --suite smoke --gpu cpu"

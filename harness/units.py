@@ -1,5 +1,8 @@
 """Display of quantities; one unit per quantity everywhere else."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 
 def format_ms(value: float | None) -> str:
     """Milliseconds with about three significant digits; a dash where there is no value."""
@@ -9,8 +12,16 @@ def format_ms(value: float | None) -> str:
 
 
 def format_percent(value: float | None) -> str:
-    """A speed-up as the seed prints it: signed, whole percent."""
-    return "–" if value is None else f"{value:+.0f}%"
+    """A speed-up as the seed prints it: signed, whole percent; tenths below one."""
+    if value is None:
+        return "–"
+    return f"{value:+z.1f}%" if abs(value) < 1 else f"{value:+.0f}%"
+
+
+def format_counted(names: Sequence[str]) -> str:
+    """Names in their order, alike ones counted: ``2 × NVIDIA H100``."""
+    counted = Counter(names).items()
+    return ", ".join(name if number == 1 else f"{number} × {name}" for name, number in counted)
 
 
 def format_interval(bounds: tuple[float, float] | None) -> str:

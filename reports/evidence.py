@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from harness.errors import IntegrityFault
 from harness.gates import distrusted
 from harness.imports import ImportRecord, read_records
+from harness.manifest import RUN_FILE
 from harness.records import (
     REPEATED,
     ImportedFigure,
@@ -21,6 +22,7 @@ from harness.records import (
     TelemetryRow,
     TrialRow,
 )
+from harness.runfile import load_plan
 from harness.store import Store, open_run
 
 Rows = TypeVar("Rows")
@@ -39,6 +41,13 @@ class CellEvidence:
     parity: tuple[ParityRow, ...]
     gpus: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Trial to the UUIDs of its GPUs; nothing for a trial without telemetry."""
+    planned_command_ar_steps: int = 0
+    """``documented_ar_steps`` by the plan, for a cell without a verdict."""
+
+    @property
+    def documented_ar_steps(self) -> int:
+        """AR steps that the recipe's documented command runs; 0 where nothing says so."""
+        return self.pair.documented_ar_steps if self.pair else self.planned_command_ar_steps
 
     @property
     def recipe(self) -> str:
@@ -135,6 +144,7 @@ def read_evidence(folder: Path) -> Evidence:
     faults: list[str] = []
     faults += _attempt(store, lambda: list(store.faults()), [], faults)
     cells = _read_cells(store, run["cells"], faults)
+    cells = _attempt(store, lambda: _with_commands(store, run, cells), cells, faults)
     if faults:
         cells = [_distrusted(cell) for cell in cells]
     logs: list[ImportedLog] = _attempt(store, lambda: _read_imports(store), [], faults)
@@ -151,15 +161,25 @@ def stored_cells(store: Store) -> list[CellEvidence]:
     """Every cell with a verdict or a trial, as far as figures need it: no telemetry is read.
 
     Raises:
-        IntegrityFault: A table is damaged.
+        IntegrityFault: A table or ``run.json`` is damaged.
     """
-    return _group(
+    cells = _group(
         [],
         store.read_rows(PairRow),
         store.read_rows(TrialRow),
         store.read_rows(StepRow),
         store.read_rows(ParityRow),
     )
+    return _with_commands(store, store.read_run(), cells)
+
+
+def _with_commands(
+    store: Store, run: Mapping[str, Any], cells: Sequence[CellEvidence]
+) -> list[CellEvidence]:
+    """Cells with what their plan says of the documented command."""
+    plan = load_plan(run.get("plan", []), store.folder / RUN_FILE)
+    ends = {cell.cell_id: cell.documented_ar_steps for cell in plan}
+    return [replace(cell, planned_command_ar_steps=ends.get(cell.cell_id, 0)) for cell in cells]
 
 
 def _read_imports(store: Store) -> list[ImportedLog]:

@@ -81,12 +81,19 @@ def latency_of(cell: CellEvidence) -> list[LatencyRow]:
     ]
 
 
+def step_row(cell: CellEvidence, ar: int) -> LatencyRow:
+    """One AR step alone, as the footnote of a published figure may name it."""
+    sides = [cell.processes(role) for role in (Role.REFERENCE, Role.CANDIDATE)]
+    alone = [[[step for step in trial if step.ar == ar] for trial in side] for side in sides]
+    return _row(cell, alone, f"{COMPARED_STAGE}, AR {ar} alone", _from_ar2(cell, (COMPARED_STAGE,)))
+
+
 def protocol_notes(cells: Sequence[CellEvidence]) -> tuple[str, ...]:
     """Recipes whose documented command ends before the first steady AR step, in a sentence."""
     recipes: dict[tuple[int, int], dict[str, None]] = {}
     for cell in cells:
         steady = [step.ar for step in cell.steps if step.phase == Phase.STEADY and step.ar > 0]
-        ends = cell.pair.documented_ar_steps if cell.pair else 0
+        ends = cell.documented_ar_steps
         if steady and ends and ends <= min(steady):
             recipes.setdefault((ends, min(steady)), {})[cell.recipe] = None
     return tuple(
@@ -135,8 +142,9 @@ Figure = Callable[[Sequence[StepRow]], _Measured | None]
 
 def _from_ar2(cell: CellEvidence, span: Sequence[str]) -> Figure:
     """The seed's statistic of a span, over the steps that the documented command runs."""
-    documented_ar_steps = cell.pair.documented_ar_steps if cell.pair else 0
-    return lambda trial: _measured(stats.seed_statistic(_timed(span, trial), documented_ar_steps))
+    return lambda trial: _measured(
+        stats.seed_statistic(_timed(span, trial), cell.documented_ar_steps)
+    )
 
 
 def _steady(span: Sequence[str], trial: Sequence[StepRow]) -> _Measured | None:
@@ -153,7 +161,8 @@ def _per_denoising_step(trial: Sequence[StepRow]) -> _Measured | None:
 def _measured(statistic: stats.Statistic) -> _Measured | None:
     if statistic.value_ms is None:
         return None
-    window = f"AR {statistic.ar_first}–{statistic.ar_last}"
+    ends = dict.fromkeys((statistic.ar_first, statistic.ar_last))
+    window = f"AR {'–'.join(map(str, ends))}"
     return _Measured(ms=statistic.value_ms, window=window)
 
 

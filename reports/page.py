@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from harness import imports
 from harness.stats import MIN_PROCESSES
+from harness.units import format_counted
 from reports.bars import latency_charts
 from reports.charts import distance_chart, stage_chart, step_chart
 from reports.distance import DistanceTable, distance_table
@@ -106,7 +107,7 @@ def build_page(evidence: Evidence) -> Page:
         title=f"{run['suite']} on {display_device(run['device'])}" if is_run else "Imported logs",
         description=run["description"],
         when=_when(run["started"], run.get("finished", "")),
-        host=", ".join([*run["machine"]["gpus"], run["machine"]["cpu"]]),
+        host=format_counted([*run["machine"]["gpus"], run["machine"]["cpu"]]),
         machine=machine_lines(evidence),
         answer=answer(evidence),
         faults=evidence.faults,

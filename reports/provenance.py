@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from harness.records import Role, TrialRow
+from harness.units import format_counted
 from reports.evidence import CellEvidence, Evidence
 from reports.sides import display_side, listed
 
@@ -159,7 +160,7 @@ def machine_lines(evidence: Evidence) -> tuple[tuple[str, str], ...]:
 
 def _machine_values(machine: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "GPU": ", ".join(machine["gpus"]) or "none",
+        "GPU": format_counted(machine["gpus"]) or "none",
         "NVIDIA driver": machine["driver"] or "none",
         "CPU": f"{machine['cpu']}, {machine['cores']} cores",
         "Memory": f"{machine['memory_gib']} GiB",

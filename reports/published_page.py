@@ -10,9 +10,9 @@ from harness.published import Published, PublishedRow, RawLog, load_published
 from harness.records import LogStep
 from harness.suites import SUITES_DIR
 from reports.bars import grouped_bars
-from reports.evidence import Evidence
+from reports.evidence import CellEvidence, Evidence
 from reports.imported import STATED, imported_rows
-from reports.latency import LatencyRow
+from reports.latency import LatencyRow, is_streaming, latency_of, step_row
 from reports.sides import display_device
 from reports.svg import Chart
 
@@ -70,6 +70,12 @@ class PublishedPage:
     logs: tuple[LogReading, ...]
     run: str
     """Suite and device that the measured figures come from."""
+
+
+def figures_of(cells: Sequence[CellEvidence]) -> list[LatencyRow]:
+    """Every figure of some cells; what the published ones measure, AR 5 alone, comes first."""
+    cited = [step_row(cell, CITED_AR) for cell in cells if is_streaming(cell)]
+    return [*cited, *(row for cell in cells for row in latency_of(cell))]
 
 
 def build_published(evidence: Evidence, latency: Sequence[LatencyRow]) -> PublishedPage:

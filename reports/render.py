@@ -14,7 +14,7 @@ from harness.units import format_duration, format_error, format_interval, format
 from reports.evidence import read_evidence
 from reports.page import build_page
 from reports.provenance import SHORT_DIGEST
-from reports.published_page import build_published
+from reports.published_page import build_published, figures_of
 from reports.sides import display_device, display_side
 from reports.verdicts import format_ratio
 
@@ -42,7 +42,7 @@ def render_run(folder: Path) -> Path:
     """
     evidence = read_evidence(folder)
     page = build_page(evidence)
-    published = build_published(evidence, page.latency)
+    published = build_published(evidence, figures_of(evidence.cells))
     texts = {
         name: environment.get_template(template).render(page=content)
         for name, template, environment, content in (

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness import repair
+from harness.errors import ExitCode
 from harness.estimate import ROOFLINE_S
 from harness.machine import read_machine
 from harness.plan import need_of
@@ -16,10 +17,16 @@ from harness.suites import load_devices, load_recipes
 from reports.evidence import read_evidence
 from reports.latency import latency_rows
 from reports.measurement import clock_fault
+from reports.published_page import build_published, figures_of
 from reports.render import render_run
 from tests.fakes.command import fdbench
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
+README = Path(__file__).parent.parent / "README.md"
+RESULTS = README.parent / "docs" / "results"
+DEVICES = ("h100", "h200")
+"""Runs of the suite per-step, each on one kind of GPU."""
+STOPPED = {"h100": {"self-forcing-wan2.1-t2v-1.3b-taehv/h100/fastvideo/af2ee9c"}}
+"""Cells of a run whose time on the machine ended before their last trials."""
 ROLES = [[role.value] for role in Role]
 REPORT = ("index.html", "published.html", "report.md")
 
@@ -44,12 +51,14 @@ def test_every_table_is_what_its_raw_evidence_says(run):
 
 
 def test_check_passes(run):
-    """Every planned cell has a verdict, and each is a pass."""
+    """Every cell that came to a verdict is a pass; a stopped one leaves it incomplete."""
     finished = fdbench("check", run)
-
-    assert finished.code == 0, finished.out + finished.err
     cells = read_evidence(run).cells
-    assert {cell.pair.verdict for cell in cells} == {Verdict.PASS}
+    stopped = {cell.cell_id for cell in cells if cell.pair is None}
+
+    assert stopped == STOPPED.get(run.name, set())
+    assert finished.code == (ExitCode.INCOMPLETE if stopped else ExitCode.PASS), finished.out
+    assert {cell.pair.verdict for cell in cells if cell.pair} == {Verdict.PASS}
 
 
 def test_report_is_the_committed_one(run):
@@ -63,14 +72,15 @@ def test_report_is_the_committed_one(run):
         assert (run / "report" / name).read_bytes() == committed[name], name
 
 
-def test_speedups_are_withheld_for_the_clocks_alone(run):
+def test_speedups_are_withheld_for_the_clocks_or_a_missing_verdict_alone(run):
     """Every other figure has a speed-up; five processes a side give an interval around it."""
     cells = {cell.cell_id: cell for cell in read_evidence(run).cells}
     rows = latency_rows(open_run(run))
 
     assert rows
     for row in rows:
-        assert row.withheld == clock_fault(cells[row.cell_id])
+        cell = cells[row.cell_id]
+        assert row.withheld == (clock_fault(cell) if cell.pair else "no verdict")
         if row.withheld:
             continue
         assert (row.interval_percent is None) == (min(row.processes) < MIN_PROCESSES)
@@ -80,12 +90,13 @@ def test_speedups_are_withheld_for_the_clocks_alone(run):
 
 def test_reproduce_says_what_to_type_and_what_may_be_other(run):
     """Command, trials in their order, and the PyTorch and code that a cell was measured with."""
+    suite = open_run(run).read_run()["suite"]
     for cell in open_run(run).read_plan():
         done = fdbench("reproduce", cell.cell_id, "--run", run)
         lines = done.out.splitlines()
 
         assert (done.code, done.err) == (0, "")
-        assert f"--suite per-step --gpu {cell.device} --only {cell.cell_id}" in lines[2]
+        assert f"--suite {suite} --gpu {cell.device} --only {cell.cell_id}" in lines[2]
         told = [line.split()[1].rstrip(":") for line in lines if line.split()[:1] in ROLES]
         assert told == [str(trial.side) for trial in cell.trials]
         measured = lines[lines.index(next(line for line in lines if "measured with" in line)) + 1 :]
@@ -98,14 +109,13 @@ def test_reproduce_says_what_to_type_and_what_may_be_other(run):
 
 
 def test_plan_says_how_long_a_cell_takes(run):
-    """Within a quarter of what its processes took; frames are compared after them as well."""
+    """Within a quarter of what its processes took."""
     rows, recipes = open_run(run).read_rows(TrialRow), load_recipes()
     for cell in open_run(run).read_plan():
         took_s = sum(row.wall_s for row in rows if row.cell_id == cell.cell_id)
         need = need_of(cell, recipes, load_devices()[cell.device])
-        decodes = any(trial.job.decoder != "none" for trial in cell.trials)
 
-        assert 0.75 < need.seconds / (took_s + ROOFLINE_S) < (1.5 if decodes else 1.25)
+        assert 0.75 < need.seconds / (took_s + ROOFLINE_S) < 1.25
 
 
 @pytest.mark.skipif(bool(read_machine().gpus), reason="here it would measure")
@@ -120,17 +130,37 @@ def test_cells_can_be_added_to_it(run):
     assert "Traceback" not in more.err
 
 
-def test_readme_shows_lines_of_the_committed_report():
-    """Its table is a choice of the report's lines, figure for figure."""
-    _, head, *lines = (RESULTS / "h200" / "report" / "report.md").read_text().split("## Latency\n")
-    report = [cells(line) for line in "".join([head, *lines]).splitlines()]
-    known = {(*row[:1], *row[2:6], row[6].partition(" (")[0]) for row in report if len(row) == 8}
-    readme = (RESULTS.parent.parent / "README.md").read_text().partition("## Measured so far")[2]
+def test_readme_shows_lines_of_the_committed_reports():
+    """Its table is a choice of the reports' lines, figure for figure."""
+    known = set().union(*map(latency_lines, DEVICES))
+    readme = README.read_text().partition("## Measured so far")[2]
     shown = [cells(line) for line in readme.partition("[docs/results]")[0].splitlines()]
-    table = [tuple(row) for row in shown if len(row) == 6][2:]
+    table = [tuple(row) for row in shown if len(row) == 7][2:]
 
-    assert table
+    assert {row[1] for row in table} == {"H100", "H200"}
     assert set(table) <= known
+
+
+def test_readme_compares_with_the_published_step_as_measured():
+    """The sentence beside the table has the committed figures of that one AR step."""
+    found = read_evidence(RESULTS / "h100")
+    page = build_published(found, figures_of(found.cells))
+    first = [row.measured[0] for row in page.per_step if row.measured]
+    official, fastvideo, wan, wan_fastvideo = (round(row.speedup_percent) for row in first)
+    text = " ".join(README.read_text().split())
+
+    assert (
+        f"{first[0].upstream_ms:.0f} and {first[0].flashdreams_ms:.0f} ms (+{official} %)" in text
+    )
+    assert f"+{fastvideo} % instead of +49" in text
+    assert f"+{wan} instead of +10 and +{wan_fastvideo} instead of +24" in text
+
+
+def latency_lines(name):
+    """Lines of a report's latency table, as the README spells them."""
+    text = (RESULTS / name / "report" / "report.md").read_text()
+    rows = map(cells, text.partition("## Latency\n")[2].partition("\n## ")[0].splitlines())
+    return {(*row[:6], row[6].partition(" (")[0]) for row in rows if len(row) == 8}
 
 
 def cells(line):

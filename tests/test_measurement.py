@@ -257,6 +257,16 @@ def test_recipes_that_end_alike_share_a_note():
     assert f"The documented commands of {RECIPE} and other end after 2 AR steps" in note
 
 
+def test_cell_without_a_verdict_has_the_figures_of_one():
+    """The documented command's steps count there too, and no more of them."""
+    judged = cell(documented_ar_steps=3)
+    unjudged = replace(judged, pair=None, planned_command_ar_steps=3)
+
+    windows = [[row.window for row in latency_of(one)] for one in (judged, unjudged)]
+    assert windows[0] == windows[1]
+    assert {row.withheld for row in latency_of(unjudged)} == {"no verdict"}
+
+
 def decoded(reference_ms, candidate_ms):
     """A cell whose sides decode in these times; None where a side does not."""
     made, times = cell(), {Role.REFERENCE: reference_ms, Role.CANDIDATE: candidate_ms}

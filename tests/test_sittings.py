@@ -15,7 +15,7 @@ from harness.launch import Limits
 from harness.machine import read_machine
 from harness.records import TelemetryRow, TrialRow
 from harness.store import open_run
-from reports.evidence import read_evidence
+from reports.evidence import read_evidence, stored_cells
 from reports.page import build_page
 from reports.render import render_run
 from tests.fakes import workplace
@@ -92,6 +92,20 @@ def test_run_that_goes_on_has_not_finished(place, tmp_path):
     assert build_page(read_evidence(run)).when.startswith("Started ")
     place.resume(run)
     assert build_page(read_evidence(run)).when.startswith("Ran ")
+
+
+def test_stopped_cell_is_timed_over_the_documented_steps(place, tmp_path):
+    """Its figures are those that its verdict will stand beside, not of every step that ran."""
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        place.run(run, only="left", watcher=Stopping("left", 2))
+    (planned,) = open_run(run).read_plan()
+
+    (shown,) = read_evidence(run).cells
+    (stored,) = stored_cells(open_run(run))
+    assert shown.pair is None
+    assert shown.documented_ar_steps == stored.documented_ar_steps == planned.documented_ar_steps
+    assert planned.documented_ar_steps > 0
 
 
 def test_fault_before_the_first_trial_leaves_no_folder(place, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from harness import stats
 from harness.records import Phase
 from harness.store import open_run
+from harness.units import format_counted, format_percent
 from reports.latency import latency_rows
 from tests.fakes.command import fdbench
 from tests.fakes.samples import step_line
@@ -88,6 +89,20 @@ def test_denoising_step_drops_its_warm_up(denoise_ms, median_ms):
 def test_speedup_is_the_seeds(upstream_ms, flashdreams_ms, percent):
     """Speed-up is relative to FlashDreams' own time, in percent."""
     assert round(stats.speedup_percent(upstream_ms, flashdreams_ms)) == percent
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(26.4, "+26%"), (-3.1, "-3%"), (0.26, "+0.3%"), (-0.24, "-0.2%"), (-0.01, "+0.0%")],
+)
+def test_speedup_near_nothing_is_shown_in_tenths(value, shown):
+    """Rounded to whole percent it would read as a signed zero."""
+    assert format_percent(value) == shown
+
+
+def test_alike_gpus_are_counted():
+    """A host of two says so in one word."""
+    assert format_counted(["H100", "H100", "Xeon"]) == "2 × H100, Xeon"
 
 
 def test_parse_prints_every_step_and_both_statistics():
