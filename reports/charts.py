@@ -1,6 +1,7 @@
 """The charts of a cell, drawn from the same rows as its tables."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -8,13 +9,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from harness.records import Phase, Role, StepRow
 from harness.stats import WARMUP_AR_STEPS
-from harness.units import format_ms
 from reports.distance import DistanceTable
 from reports.evidence import CellEvidence
 from reports.latency import COMPARED_STAGE, is_streaming
-from reports.sides import FLASHDREAMS_COLOUR, display_side, side_colour
+from reports.sides import FLASHDREAMS_COLOUR, display_side, pair_colours
 from reports.stages import StageTable
-from reports.svg import INK, MUTED, Chart, draw
+from reports.svg import INK, LEGEND_CHARACTERS, MUTED, Chart, draw
 
 _LIMIT_COLOUR = "#dc2626"
 _STAGE_COLOURS = ("#94a3b8", "#6366f1", "#0ea5e9", "#e879a9", "#a16207", "#64748b")
@@ -43,10 +43,10 @@ def step_chart(cell: CellEvidence) -> Chart | None:
     top_ms = max(warm) if is_cold else max(times)
 
     def paint(axes: Axes) -> None:
-        for role, processes in sides:
-            side = cell.candidate if role == Role.CANDIDATE else cell.reference
+        names = cell.reference, cell.candidate
+        for (_, processes), side, colour in zip(sides, names, pair_colours(*names), strict=True):
             for number, steps in enumerate(processes):
-                _process_line(axes, steps, side_colour(side), "_" if number else display_side(side))
+                _process_line(axes, steps, colour, "_" if number else _wrapped(side))
         _shade_phases(axes, next((steps for _, ps in reversed(sides) for steps in ps), []))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlim(-0.5, max(step.ar for step in shown) + 0.5)
@@ -58,9 +58,14 @@ def step_chart(cell: CellEvidence) -> Chart | None:
         title=cell.cell_id,
         caption="One line per process. Hollow points: KV window filling; diamonds: CUDA graph "
         "capture; filled points: steady."
-        + (f" Off the axis: steps of up to {format_ms(max(times))} ms." if is_cold else ""),
+        + (f" Off the axis: steps of up to {max(times) / 1e3:.1f} s." if is_cold else ""),
         svg=draw(f"{COMPARED_STAGE} time per AR step of {cell.cell_id}", 250, paint),
     )
+
+
+def _wrapped(side: str) -> str:
+    """A side's name in lines that a legend has room for."""
+    return "\n".join(textwrap.wrap(display_side(side).replace(",", ", "), LEGEND_CHARACTERS))
 
 
 def _drawn(cell: CellEvidence, role: Role) -> list[list[StepRow]]:
@@ -110,7 +115,7 @@ def _shade_phases(axes: Axes, steps: Sequence[StepRow]) -> None:
 
 
 def distance_chart(table: DistanceTable) -> Chart | None:
-    """Error, floor and limit over AR steps on a log axis; None for fewer than two points."""
+    """Error, floor and limit over AR steps on a log axis; None without an error or two points."""
     series = (
         ("limit", "--", _LIMIT_COLOUR, [_product(row.floor, table.limit) for row in table.rows]),
         ("error", "-", FLASHDREAMS_COLOUR, [row.relative_l2 for row in table.rows]),
@@ -118,7 +123,7 @@ def distance_chart(table: DistanceTable) -> Chart | None:
     )
     ars = [row.ar for row in table.rows]
     points = [point for *_, values in series for point in _drawable(ars, values)]
-    if len({ar for ar, _ in points}) < 2:
+    if len({ar for ar, _ in points}) < 2 or not _drawable(ars, series[1][-1]):
         return None
     shown = [value for _, value in points]
 
@@ -173,8 +178,8 @@ def stage_chart(table: StageTable) -> Chart | None:
             colour = _STAGE_COLOURS[number % len(_STAGE_COLOURS)]
             axes.barh([0, 1], widths, left=left, height=0.55, color=colour, label=row.stage)
             left = [start + width for start, width in zip(left, widths, strict=True)]
-        # a side's overrides on a line of their own leave the bars half the chart
-        names = [name.replace("{", "\n{") for name in (table.flashdreams, table.upstream)]
+        # a side's overrides on lines of their own leave the bars half the chart
+        names = [_broken(name) for name in (table.flashdreams, table.upstream)]
         axes.set_yticks([0, 1], names)
         # a stage of no time at the end of a bar would pin the axis to it
         axes.set_xlim(0, 1.05 * max(left) or 1.0)
@@ -183,8 +188,15 @@ def stage_chart(table: StageTable) -> Chart | None:
         axes.grid(visible=True, axis="x")
         axes.set_xlabel("ms")
 
+    most_lines = max(_broken(name).count("\n") for name in (table.flashdreams, table.upstream))
     return Chart(
         title=table.cell_id,
         caption=f"Median of each stage over {table.window}, all processes.",
-        svg=draw(f"Stage times of {table.cell_id}", 150, paint),
+        svg=draw(f"Stage times of {table.cell_id}", 130 + 20 * max(most_lines, 1), paint),
     )
+
+
+def _broken(name: str) -> str:
+    """A side's name with a line for each of its overrides."""
+    environment, brace, overrides = name.partition("{")
+    return environment + brace.replace("{", "\n{") + overrides.replace(",", ",\n")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.parity import within
-from harness.records import ParityRow
+from harness.records import ParityRow, Verdict
 from reports.evidence import CellEvidence
 from reports.sides import display_side
 
@@ -27,7 +27,7 @@ class DistanceRow:
     candidate_std: float | None
     reference_std: float | None
     mark: str
-    """``within``, ``outside`` or ``not compared``."""
+    """``within``, ``outside``, ``not compared``, or ``not captured`` as the suite asked."""
     psnr_db: float | None
     """Of the worst frame over candidate processes; None but for frames, as the next three."""
     floor_psnr_db: float | None
@@ -65,6 +65,8 @@ class DistanceTable:
 def distance_table(cell: CellEvidence) -> DistanceTable:
     """Parity of a cell by AR step, from stored rows; without rows where nothing was compared."""
     limit = cell.pair.limit if cell.pair else None
+    is_pass = cell.pair is not None and cell.pair.verdict == Verdict.PASS
+    missing = "not captured" if is_pass else "not compared"  # or it would be no pass
     latents = [row for row in cell.parity if not row.is_of_frames]
     frames = [row for row in cell.parity if row.is_of_frames]
     return DistanceTable(
@@ -77,22 +79,29 @@ def distance_table(cell: CellEvidence) -> DistanceTable:
         limit=limit,
         limit_origin=cell.pair.limit_origin if cell.pair else "",
         num_processes=len({row.candidate_trial for row in latents if row.comparison == "pair"}),
-        rows=_rows(latents, limit),
-        frames=_rows(frames, limit),
+        rows=_rows(latents, limit, missing),
+        frames=_rows(frames, limit, missing),
     )
 
 
-def _rows(parity: Sequence[ParityRow], limit: float | None) -> tuple[DistanceRow, ...]:
+def _rows(
+    parity: Sequence[ParityRow], limit: float | None, missing: str
+) -> tuple[DistanceRow, ...]:
     compared = [row for row in parity if row.comparison == "pair"]
     floors = {row.ar: row for row in parity if row.comparison == "floor"}
     ars = sorted({row.ar for row in compared} | set(floors))
     return tuple(
-        _row(ar, [row for row in compared if row.ar == ar], floors.get(ar), limit) for ar in ars
+        _row(ar, [row for row in compared if row.ar == ar], floors.get(ar), limit, missing)
+        for ar in ars
     )
 
 
 def _row(
-    ar: int, compared: Sequence[ParityRow], of_floor: ParityRow | None, limit: float | None
+    ar: int,
+    compared: Sequence[ParityRow],
+    of_floor: ParityRow | None,
+    limit: float | None,
+    missing: str,
 ) -> DistanceRow:
     floor = of_floor.relative_l2 if of_floor else None
     worst = max(compared, key=lambda row: _badness(row.relative_l2), default=None)
@@ -106,7 +115,7 @@ def _row(
         cosine=min((row.cosine for row in compared), key=_goodness, default=None),
         candidate_std=worst.candidate_std if worst else None,
         reference_std=worst.reference_std if worst else None,
-        mark=_mark(error, floor, limit),
+        mark=missing if error is None or limit is None else _mark(error, floor, limit),
         psnr_db=_least(row.psnr_db for row in compared),
         floor_psnr_db=of_floor.psnr_db if of_floor else None,
         ssim=_least(row.ssim for row in compared),
@@ -119,9 +128,7 @@ def _least(values: Iterable[float | None]) -> float | None:
     return min((value for value in values if value is not None), key=_goodness, default=None)
 
 
-def _mark(error: float | None, floor: float | None, limit: float | None) -> str:
-    if error is None or limit is None:
-        return "not compared"
+def _mark(error: float, floor: float | None, limit: float) -> str:
     is_within = within(error, math.nan if floor is None else floor, limit)
     return "within" if is_within else "outside"
 

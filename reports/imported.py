@@ -14,7 +14,7 @@ from harness.records import ImportedFigure, Origin
 from harness.suites import Recipe, load_recipes
 from reports.bars import grouped_bars
 from reports.evidence import ImportedLog
-from reports.sides import display_device
+from reports.sides import display_place
 from reports.svg import Chart
 
 
@@ -145,7 +145,9 @@ def _charts(rows: Sequence[ImportedRow]) -> tuple[Chart, ...]:
 
 
 def _chart(recipe: str, figure: str, rows: Sequence[ImportedRow]) -> Chart:
-    values = {(_group(row), row.side): row.value_ms for row in rows}
+    values = {
+        (display_place(row.device, row.gpus, row.scene), row.side): row.value_ms for row in rows
+    }
     groups = list(dict.fromkeys(group for group, _ in values))
     sides = dict.fromkeys(side for _, side in values)
     return grouped_bars(
@@ -154,8 +156,3 @@ def _chart(recipe: str, figure: str, rows: Sequence[ImportedRow]) -> Chart:
         groups,
         {side: [values.get((group, side)) for group in groups] for side in sides},
     )
-
-
-def _group(row: ImportedRow) -> str:
-    device = display_device(row.device)
-    return " ".join(filter(None, (f"{row.gpus}×{device}" if row.gpus > 1 else device, row.scene)))

@@ -92,15 +92,17 @@ def protocol_notes(cells: Sequence[CellEvidence]) -> tuple[str, ...]:
     """Recipes whose documented command ends before the first steady AR step, in a sentence."""
     recipes: dict[tuple[int, int], dict[str, None]] = {}
     for cell in cells:
-        steady = [step.ar for step in cell.steps if step.phase == Phase.STEADY and step.ar > 0]
+        sides = [cell.processes(role) for role in (Role.REFERENCE, Role.CANDIDATE)]
+        shared = _steady_on_both(sides)
+        steady = [step.ar for side in shared for trial in side for step in trial if step.ar > 0]
         ends = cell.documented_ar_steps
         if steady and ends and ends <= min(steady):
             recipes.setdefault((ends, min(steady)), {})[cell.recipe] = None
     return tuple(
         f"The documented {'commands' if len(names) > 1 else 'command'} of {listed(list(names))} "
         f"{'end' if len(names) > 1 else 'ends'} after {ends} AR steps, before the steady state, "
-        f"which begins at AR {begins} at the earliest: such a figure is that of a window which is "
-        "still filling."
+        f"which begins at AR {begins} at the earliest: the {stats.SEED} is that of a window that "
+        "is still filling."
         for (ends, begins), names in recipes.items()
     )
 

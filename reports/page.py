@@ -32,7 +32,7 @@ from reports.provenance import (
     trial_lines,
 )
 from reports.published_page import Comparison, per_scene
-from reports.sides import display_device
+from reports.sides import display_device, pair_names
 from reports.stages import StageTable, stage_table
 from reports.svg import Chart
 from reports.verdicts import Answer, VerdictRow, answer, verdict_rows
@@ -82,6 +82,8 @@ class Page:
     """Cells outside the denominator, with the reason."""
     not_chosen: tuple[str, ...]
     """Cells of the suite that this run was not asked for."""
+    names: tuple[str, str]
+    """What reference and candidate are called in a sentence."""
     latency: tuple[LatencyRow, ...]
     interval_note: str
     protocol_notes: tuple[str, ...]
@@ -106,7 +108,7 @@ def build_page(evidence: Evidence) -> Page:
     return Page(
         title=f"{run['suite']} on {display_device(run['device'])}" if is_run else "Imported logs",
         description=run["description"],
-        when=_when(run["started"], run.get("finished", "")),
+        when=_when(run["started"], run.get("finished", ""), len(run.get("sittings", ()))),
         host=format_counted([*run["machine"]["gpus"], run["machine"]["cpu"]]),
         machine=machine_lines(evidence),
         answer=answer(evidence),
@@ -114,6 +116,7 @@ def build_page(evidence: Evidence) -> Page:
         verdicts=verdict_rows(evidence.cells),
         unsupported=tuple((cell_id, reason) for cell_id, reason in run["unsupported"]),
         not_chosen=tuple(run["not_chosen"]),
+        names=pair_names(cell.reference for cell in evidence.cells),
         latency=tuple(latency),
         interval_note=_interval_note(latency),
         protocol_notes=protocol_notes(evidence.cells),
@@ -155,11 +158,12 @@ def _floor(evidence: Evidence, cell: CellEvidence) -> FloorLine | None:
     return floor_line(floor, row.figure, row.upstream_ms, row.flashdreams_ms)
 
 
-def _when(started: str, finished: str) -> str:
+def _when(started: str, finished: str, sittings: int) -> str:
     start, end = (
         moment.replace("T", " ").replace("+00:00", " UTC") for moment in (started, finished)
     )
-    return f"Ran {start} to {end}" if end else f"Started {start}"
+    when = f"Ran {start} to {end}" if end else f"Started {start}"
+    return f"{when}, in {sittings} sittings" if sittings > 1 else when
 
 
 def _interval_note(rows: list[LatencyRow]) -> str:
@@ -175,4 +179,5 @@ def _interval_note(rows: list[LatencyRow]) -> str:
     return (
         f"The figures rest on {few} {noun} a side. The interval holds at 95 % confidence: "
         "processes were resampled, never steps, since the steps of one process are not independent."
+        + (f" Below {MIN_PROCESSES} a side there is none." if counts[0] < MIN_PROCESSES else "")
     )

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from harness.records import Role, TrialRow
 from harness.units import format_counted
 from reports.evidence import CellEvidence, Evidence
-from reports.sides import display_side, listed
+from reports.sides import display_side, listed, pair_names, sentence_case
 
 SHORT_DIGEST = 12
 """Hex digits of a digest shown where the whole one would not fit."""
@@ -82,18 +82,22 @@ def settings_table(cell: CellEvidence) -> SettingsTable:
     """Settings of each side's first process that reported any, reference first."""
     first: dict[tuple[str, str], dict[str, Any]] = {}
     for trial in sorted(cell.trials, key=lambda trial: (_ORDER[trial.role], trial.process)):
-        reported = _json_object(trial.settings)
-        if reported:
-            first.setdefault((trial.role, trial.side), reported)
+        if settings := reported(trial):
+            first.setdefault((trial.role, trial.side), settings)
     silent = {display_side(t.side) for t in cell.trials if (t.role, t.side) not in first}
     reasons = _differences(cell)
-    names = dict.fromkeys(name for reported in first.values() for name in reported)
+    names = dict.fromkeys(name for settings in first.values() for name in settings)
     return SettingsTable(
         cell_id=cell.cell_id,
-        sides=tuple(_headed(role, side) for role, side in first),
+        sides=tuple(_headed(role, side, pair_names([cell.reference])) for role, side in first),
         missing=listed(sorted(silent)),
         rows=tuple(_setting_row(name, list(first.values()), reasons) for name in names),
     )
+
+
+def reported(trial: TrialRow) -> dict[str, Any]:
+    """Settings in force, as the side itself read them back; empty where it said nothing."""
+    return _json_object(trial.settings)
 
 
 def trial_lines(folder: Path, cell: CellEvidence) -> tuple[TrialLine, ...]:
@@ -170,18 +174,14 @@ def _machine_values(machine: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-_HEADINGS = {
-    Role.REFERENCE.value: "Upstream",
-    Role.CANDIDATE.value: "FlashDreams",
-    Role.FLOOR.value: "Floor",
-    Role.CONTROL.value: "Control",
-}
-_ORDER = {role: number for number, role in enumerate(_HEADINGS)}
+_ROLES = (Role.REFERENCE, Role.CANDIDATE, Role.FLOOR, Role.CONTROL)
+_ORDER = {role.value: number for number, role in enumerate(_ROLES)}
 
 
-def _headed(role: str, side: str) -> str:
+def _headed(role: str, side: str, names: tuple[str, str]) -> str:
     name = display_side(side)
-    return name if name == _HEADINGS[role] else f"{_HEADINGS[role]}: {name}"
+    heading = sentence_case((*names, "floor", "control")[_ORDER[role]])
+    return name if name == heading else f"{heading}: {name}"
 
 
 def _setting_row(

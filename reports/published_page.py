@@ -1,19 +1,20 @@
 """The page "Published against measured": what the seed's figures are, beside what this run has."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from harness import stats
 from harness.logs import PARSERS
-from harness.published import Published, PublishedRow, RawLog, load_published
-from harness.records import LogStep
+from harness.published import PublishedRow, RawLog, load_published
+from harness.records import LogStep, Role
 from harness.suites import SUITES_DIR
 from reports.bars import grouped_bars
 from reports.evidence import CellEvidence, Evidence
 from reports.imported import STATED, imported_rows
 from reports.latency import LatencyRow, is_streaming, latency_of, step_row
-from reports.sides import display_device
+from reports.provenance import reported
+from reports.sides import display_place, display_side, listed
 from reports.svg import Chart
 
 CITED_AR: Final = 5
@@ -67,9 +68,13 @@ class PublishedPage:
     """Recipe, what its published figures measure, and where that is said."""
     charts: tuple[Chart, ...]
     """Published figures only, one chart a recipe."""
+    scene_charts: tuple[Chart, ...]
+    """Those of the per-scene table."""
     logs: tuple[LogReading, ...]
     run: str
     """Suite and device that the measured figures come from."""
+    compiled: str
+    """What to know of ``torch.compile`` about them; empty where there are none."""
 
 
 def figures_of(cells: Sequence[CellEvidence]) -> list[LatencyRow]:
@@ -93,10 +98,29 @@ def build_published(evidence: Evidence, latency: Sequence[LatencyRow]) -> Publis
                 for row in (*published.per_step, *published.per_scene)
             )
         ),
-        charts=_charts(published),
+        charts=_charts(published.per_step),
+        scene_charts=_charts(published.per_scene),
         logs=tuple(map(read_log, published.raw_logs)),
         run=" on ".join(filter(None, (evidence.run["suite"], evidence.run["device"]))),
+        compiled=_compiled(evidence.cells, {row.cell_id for row in measured if not row.variant}),
     )
+
+
+def _compiled(cells: Sequence[CellEvidence], measured: Collection[str]) -> str:
+    """Whether a side of measured cells was compiled, as the sides reported it."""
+    pairs = (Role.REFERENCE.value, Role.CANDIDATE.value)
+    sides = {
+        display_side(trial.side)
+        for cell in cells
+        for trial in cell.trials
+        if cell.cell_id in measured and trial.role in pairs and reported(trial).get("compile")
+    }
+    if not measured:
+        return ""
+    whose = (
+        f"of the sides measured here {listed(sorted(sides))} were" if sides else "no side here was"
+    )
+    return f"Where it says so below, published sides were under torch.compile; {whose}."
 
 
 def _elsewhere(rows: Sequence[PublishedRow], measured: Sequence[LatencyRow]) -> Iterator[Elsewhere]:
@@ -136,9 +160,8 @@ def read_log(log: RawLog) -> LogReading:
     )
 
 
-def _charts(published: Published) -> tuple[Chart, ...]:
+def _charts(rows: Sequence[PublishedRow]) -> tuple[Chart, ...]:
     """One chart a recipe: devices, or scenes, as groups and runners as bars."""
-    rows = [*published.per_step, *published.per_scene]
     return tuple(
         _chart(recipe, [row for row in rows if row.recipe == recipe])
         for recipe in dict.fromkeys(row.recipe for row in rows)
@@ -146,7 +169,8 @@ def _charts(published: Published) -> tuple[Chart, ...]:
 
 
 def _chart(recipe: str, rows: Sequence[PublishedRow]) -> Chart:
-    groups = list(dict.fromkeys(row.scene or display_device(row.device) for row in rows))
+    places = (display_place(row.device, row.gpus, row.scene) for row in rows)
+    groups = list(dict.fromkeys(places))
     baselines = dict.fromkeys(row.baseline for row in rows)
     sides: dict[str, list[float | None]] = {
         baseline: [row.upstream_ms for row in rows if row.baseline == baseline]

@@ -15,7 +15,7 @@ from reports.evidence import read_evidence
 from reports.page import build_page
 from reports.provenance import SHORT_DIGEST
 from reports.published_page import build_published, figures_of
-from reports.sides import display_device, display_side
+from reports.sides import display_device, display_side, sentence_case
 from reports.verdicts import format_ratio
 
 TEMPLATES_DIR: Final = Path(__file__).resolve().parent.parent / "templates"
@@ -88,6 +88,7 @@ def _environment(finalize: Callable[[Any], Any]) -> Environment:
         "ms": format_ms,
         "share": _share,
         "gpus": lambda uuids: ", ".join(uuid[:SHORT_UUID] for uuid in uuids) or NOTHING,
+        "unit": lambda value, unit: NOTHING if value is None else f"{format_ms(value)} {unit}",
         "kilo": lambda value: format_ms(None if value is None else value / 1e3),
         "interval": format_interval,
         "percent": format_percent,
@@ -98,6 +99,7 @@ def _environment(finalize: Callable[[Any], Any]) -> Environment:
         "figure": _figure,
         "decibel": _decibel,
         "side": display_side,
+        "sentence": sentence_case,
         "device": display_device,
         "short": lambda digest: digest[:SHORT_DIGEST],
         "code": _code,

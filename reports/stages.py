@@ -6,7 +6,7 @@ from statistics import median
 from harness.records import Phase, Role, StepRow
 from harness.stats import WARMUP_AR_STEPS
 from reports.evidence import CellEvidence
-from reports.latency import COMPARED_STAGE, DECODE, is_streaming
+from reports.latency import COMPARED_STAGE, DECODE, is_streaming, latency_of
 from reports.sides import display_side
 
 
@@ -42,17 +42,22 @@ def stage_table(cell: CellEvidence) -> StageTable:
         _medians(cell.processes(role), first_ar) for role in (Role.REFERENCE, Role.CANDIDATE)
     )
     names = dict.fromkeys([*flashdreams, *upstream])
+    withheld = latency_of(cell)[-1].withheld
     return StageTable(
         cell_id=cell.cell_id,
         upstream=display_side(cell.reference),
         flashdreams=display_side(cell.candidate),
-        window=f"AR {WARMUP_AR_STEPS} onward" if late else "every AR step, the first included",
+        window=f"every AR step from {WARMUP_AR_STEPS} on"
+        if late
+        else "every AR step, the first included",
         rows=tuple(
             StageRow(
                 stage=name,
                 upstream_ms=upstream.get(name),
                 flashdreams_ms=flashdreams.get(name),
-                compared=_compared(cell, name, is_on_both=name in upstream and name in flashdreams),
+                compared=_compared(cell, name, withheld)
+                if name in upstream and name in flashdreams
+                else "no, one side only",
             )
             for name in names
         ),
@@ -73,9 +78,10 @@ def _medians(processes: list[list[StepRow]], first_ar: int) -> dict[str, float]:
     return {stage: median(values) for stage, values in each.items()}
 
 
-def _compared(cell: CellEvidence, stage: str, *, is_on_both: bool) -> str:
-    if not is_on_both:
-        return "no, one side only"
+def _compared(cell: CellEvidence, stage: str, withheld: str) -> str:
+    """Of a stage that both sides have."""
     if stage not in (COMPARED_STAGE, DECODE):
         return "no, shown only"
+    if withheld:
+        return f"no, {withheld}"
     return "yes" if is_streaming(cell) else "by denoising step"

@@ -18,6 +18,9 @@ INK, MUTED, RULE = "#010101", "#020202", "#030303"
 _WIDTH_PT = 380.0
 """Width of every chart: the page scales a chart to its column, so a wider one has smaller text."""
 
+LEGEND_CHARACTERS = 48
+"""More in one line of a legend would be cut off at the chart's edge."""
+
 _PAGE_COLOURS = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
 _POINTS_PER_INCH = 72
 
@@ -82,7 +85,9 @@ def draw(label: str, height_pt: float, paint: Callable[[Axes], None]) -> str:
         paint(axes)
         handles, labels = axes.get_legend_handles_labels()
         if handles:
-            figure.legend(handles, labels, loc="outside upper left", ncols=min(len(handles), 4))
+            is_wide = sum(map(len, labels)) > LEGEND_CHARACTERS
+            ncols = 1 if is_wide else min(len(handles), 4)
+            figure.legend(handles, labels, loc="outside upper left", ncols=ncols)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True)
     return _adopt(text.getvalue(), label)

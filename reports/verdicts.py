@@ -10,7 +10,7 @@ from harness.records import Verdict
 from harness.units import format_error
 from reports.distance import DistanceRow, distance_table
 from reports.evidence import CellEvidence, Evidence
-from reports.sides import listed
+from reports.sides import listed, sentence_case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def answer(evidence: Evidence) -> Answer:
         num_planned=len(evidence.cells),
         state=_STATES.get(run["state"], f"The run's state is {run['state']}."),
         notice=_notice(run, is_proven=is_proven),
-        times_note=_sentence_case(f"{listed(_unreal_times(run))}: these times mean nothing.")
+        times_note=sentence_case(f"{listed(_unreal_times(run))}: these times mean nothing.")
         if _unreal_times(run)
         else "",
     )
@@ -138,6 +138,8 @@ def _equal_outputs(cells: Sequence[CellEvidence]) -> str:
     limits = {cell.pair.limit for cell in cells if cell.pair}
     within = f"within {limits.pop():g}x the noise floor" if len(limits) == 1 else "within its limit"
     baselines = "baseline" if len(cells) == 1 else "baselines"
+    if any(cell.pair and cell.pair.reason.startswith("every captured") for cell in cells):
+        within += ", where captured"
     if len(recipes) == 1:
         return f"{recipes[0]} makes the same output as its {baselines}, {within}."
     many = "Both" if len(recipes) == 2 else f"All {len(recipes)}"
@@ -158,11 +160,7 @@ def _notice(run: dict[str, Any], *, is_proven: bool) -> str:
         if _unreal_times(run)
         else "seeded values, so the output is no real video."
     )
-    return _sentence_case(f"{listed(unreal)}: {meaning} {shown}")
-
-
-def _sentence_case(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return sentence_case(f"{listed(unreal)}: {meaning} {shown}")
 
 
 def _unreal_times(run: dict[str, Any]) -> list[str]:

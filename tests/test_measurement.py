@@ -248,6 +248,18 @@ def test_note_where_the_documented_command_ends_too_early():
     assert protocol_notes([cell(documented_ar_steps=3)]) == ()
 
 
+def test_steady_state_begins_where_it_does_on_both_sides():
+    """A CUDA graph captured on one side leaves that step out of the other's figure, too."""
+    early = cell(documented_ar_steps=2)
+    captured = [
+        replace(step, phase=Phase.CAPTURE) if step.role == Role.CANDIDATE and step.ar == 2 else step
+        for step in early.steps
+    ]
+    (note,) = protocol_notes([replace(early, steps=tuple(captured))])
+
+    assert "begins at AR 3" in note
+
+
 def test_recipes_that_end_alike_share_a_note():
     """One sentence, not one a recipe."""
     early, pair = cell(documented_ar_steps=2), pair_row(documented_ar_steps=2)

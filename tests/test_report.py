@@ -249,7 +249,7 @@ def test_mismatched_settings_are_marked_and_expected_ones_explained(tmp_path):
 
     text = words(rendered(make_run(tmp_path / "run", pair=pair, trials=trials))[0])
     assert "Not proven: the only comparison came to no verdict." in text
-    assert "3 settings, 2 on which upstream and FlashDreams differ" in text
+    assert "3 matched settings, 2 on which upstream and FlashDreams differ" in text
     assert "dtype bfloat16 float16 differs" in text
     assert "differ as expected: upstream rounds" in text
     assert f"No output of {CELL} was compared." in text

@@ -131,6 +131,18 @@ def test_more_groups_make_a_chart_higher_and_never_wider():
     assert float(more_height) > 2 * float(height)
 
 
+def test_sides_of_one_environment_are_told_apart():
+    """By colour in the lines, and each by its whole name in the legend."""
+    other = "flashdreams{cuda_graph=true,telemetry=false,capture_steps=[0]}"
+    made = cell()
+    pair = replace(made.pair, reference="flashdreams{cuda_graph=true}", candidate=other)
+    svg = step_chart(replace(made, pair=pair)).svg
+    colours = {colour.lower() for colour in re.findall(r"stroke: (#[0-9a-fA-F]{6})", svg)}
+
+    assert {"#f59e0b", "#76b900"} <= colours
+    assert "FlashDreams{cuda_graph=true, telemetry=false," in texts(svg)
+
+
 def test_axis_of_parity_says_that_it_is_logarithmic(tmp_path):
     """Equal distances on it are ratios, which its numbers alone do not tell at a glance."""
     html, _ = rendered(passing_run(tmp_path / "run"))

@@ -96,6 +96,29 @@ def test_profiled_process_is_in_no_stage_time(tmp_path):
     assert (diffuse.upstream_ms, diffuse.flashdreams_ms) == (432.0, 344.0)
 
 
+def test_stage_of_a_cell_without_a_verdict_is_not_compared(tmp_path):
+    """What the latency table withholds, the breakdown does not offer either."""
+    steps = tuple(step_row(trial, 0, ms) for trial, ms in zip(TRIALS, (432.0, 344.0), strict=True))
+    judged = CellEvidence(cell_id=CELL, pair=pair_row(), trials=TRIALS, steps=steps, parity=())
+    compared = [
+        {row.stage: row.compared for row in stage_table(cell).rows}["diffuse"]
+        for cell in (judged, replace(judged, pair=None))
+    ]
+
+    assert compared == ["by denoising step", "no, no verdict"]
+
+
+def test_flashdreams_against_itself_has_no_upstream(tmp_path):
+    """Nor does an AR step that the suite left out of the captures look as if it were missing."""
+    committed = Path(__file__).parent.parent / "docs" / "results" / "h100-overhead"
+    text = words(render_run(shutil.copytree(committed, tmp_path / "run")).read_text("utf-8"))
+
+    assert "Reference (ms) Candidate (ms)" in text
+    assert text.count("not captured") == 17
+    assert "within 0.5x the noise floor, where captured." in text
+    assert "upstream" not in text.lower()
+
+
 def test_folder_without_a_run_and_broken_run_file_are_refused(tmp_path):
     """The two things that leave nothing to show are named, not traced back."""
     with pytest.raises(UsageFault, match="not a run"):
