@@ -36,13 +36,16 @@ def publish(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the former one or this one."""
+    """Write a text file so that a reader sees the former one or this one, also beside others."""
+    made = path.with_name(f"{path.name}.{os.getpid()}{BESIDE}")
     try:
-        write_beside(path, text)
-        publish(path)
+        made.write_text(text, encoding="utf-8")
+        sync(made)
+        made.replace(path)
+        sync(path.parent)
     except OSError:
         with suppress(OSError):
-            beside(path).unlink()
+            made.unlink()
         raise
 
 

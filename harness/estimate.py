@@ -16,7 +16,7 @@ UTILISATION = 0.45
 START_S = 11.0
 """Start of a process without its weights."""
 READ_S_PER_GB = 1.8
-"""Weights read, hashed and copied to the GPU: a process with 2.8 GB of them took 17 s to start."""
+"""Weights read, hashed and copied to the GPU: with 2.8 GB of them a process took 14 to 17 s."""
 COMPILE_S = 180.0
 """What compiling the network adds to a process."""
 FRAMES_S_PER_GB = 15.0

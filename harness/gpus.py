@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pynvml
@@ -48,16 +48,19 @@ def leased_now(uuids: tuple[str, ...]) -> Iterator[bool]:
 
 
 @contextmanager
-def leased(uuids: tuple[str, ...], note: Callable[[str], None]) -> Iterator[None]:
+def leased(
+    uuids: tuple[str, ...], note: Callable[[str], None], ask: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Hold GPUs; whoever else wants one of them through fdbench waits until they are free.
 
     Args:
         uuids: Which.
         note: Told once what is waited for.
+        ask: Called again and again meanwhile; what it raises ends the waiting.
     """
     with ExitStack() as stack:
         for uuid in sorted(uuids):  # in one order everywhere, so that no two wait for each other
-            stack.enter_context(_held(_lock(uuid), uuid, note))
+            stack.enter_context(_held(_lock(uuid), uuid, note, ask))
         yield
 
 
@@ -95,12 +98,17 @@ def require_returned(before: Mapping[str, int], limit_s: float = _SETTLE_S) -> N
 
 
 @contextmanager
-def _held(lock: FileLock, uuid: str, note: Callable[[str], None]) -> Iterator[None]:
+def _held(
+    lock: FileLock, uuid: str, note: Callable[[str], None], ask: Callable[[], None]
+) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
         note(f"waiting for {uuid}, which another fdbench uses")
-        lock.acquire(poll_interval=_ASK_S)
+        while not lock.is_locked:
+            ask()
+            with suppress(Timeout):
+                lock.acquire(timeout=_ASK_S)
     try:
         yield
     finally:

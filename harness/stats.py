@@ -25,6 +25,12 @@ class Statistic:
     num_steps: int
     definition: str
 
+    @property
+    def window(self) -> str:
+        """AR steps from the first to the last."""
+        first, last = self.ar_first, self.ar_last
+        return f"AR {first}" if first == last else f"AR {first}–{last}"
+
 
 SEED = f"median from AR {WARMUP_AR_STEPS}"
 """Name of the seed page's figure."""

@@ -32,16 +32,11 @@ from harness.manifest import (
 )
 from harness.records import REPEATED, PairRow, ParityRow, PlannedCell, TrialRow
 from harness.runfile import dump_run, load_plan, load_run
-from harness.schema import (
-    TABLES,
-    Row,
-    read_table,
-    schema_of,
-    to_rows,
-    to_table,
-)
+from harness.schema import TABLES, Row, read_table, schema_of, to_rows, to_table
 from runners.protocol.wire import sha256_file
 
+_LOOK_S = 3.0
+"""How long somebody may hold a cell who only looks whether it is held."""
 Parts = Mapping[type[Any], Sequence[Any]]
 """Rows of the tables that have a file a trial, by their type."""
 
@@ -80,17 +75,27 @@ class Store:
         Raises:
             UsageFault: Another process runs it now.
         """
+        with self.holding_cell_if_free(cell_id) as is_ours:
+            if not is_ours:
+                raise UsageFault(
+                    f"{self.folder}: another process runs {cell_id} now; "
+                    "wait for it, or stop it first"
+                )
+            yield
+
+    @contextmanager
+    def holding_cell_if_free(self, cell_id: str, wait_s: float = _LOOK_S) -> Iterator[bool]:
+        """Hold a cell that no other process runs; tells whether it does."""
         (self.folder / _LOCKS).mkdir(exist_ok=True)
         lock = FileLock(self.folder / _LOCKS / f"{_slug(cell_id)}.lock")
         try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UsageFault(
-                f"{self.folder}: another process runs {cell_id} now; wait for it, or stop it first"
-            ) from error
+            lock.acquire(timeout=wait_s)
+        except Timeout:
+            yield False
+            return
         self._cells.add(cell_id)
         try:
-            yield
+            yield True
         finally:
             self._cells.discard(cell_id)
             lock.release()
@@ -99,11 +104,8 @@ class Store:
         """Whether another process runs the cell now."""
         if cell_id in self._cells:
             return False
-        try:
-            with self.holding_cell(cell_id):
-                return False
-        except UsageFault:
-            return True
+        with self.holding_cell_if_free(cell_id, wait_s=0) as is_free:
+            return not is_free
 
     def write_rows(self, rows: Sequence[Row], row_type: type[Row], part: str = "") -> None:
         """Write a whole table, or one part of the step table, in place of what was there."""

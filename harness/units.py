@@ -12,10 +12,10 @@ def format_ms(value: float | None) -> str:
 
 
 def format_percent(value: float | None) -> str:
-    """A speed-up as the seed prints it: signed, whole percent; tenths below one."""
+    """A speed-up as the seed prints it, signed and in whole percent; below one in tenths."""
     if value is None:
         return "–"
-    return f"{value:+z.1f}%" if abs(value) < 1 else f"{value:+.0f}%"
+    return f"{value:+z.1f}%" if abs(value) < 0.95 else f"{value:+.0f}%"
 
 
 def format_counted(names: Sequence[str]) -> str:
@@ -26,7 +26,7 @@ def format_counted(names: Sequence[str]) -> str:
 
 def format_interval(bounds: tuple[float, float] | None) -> str:
     """Bounds of a speed-up in percent; empty where there are none."""
-    return "" if bounds is None else f"{bounds[0]:+.1f} to {bounds[1]:+.1f}%"
+    return "" if bounds is None else f"{bounds[0]:+z.1f} to {bounds[1]:+z.1f}%"
 
 
 def format_error(value: float | None) -> str:

@@ -1,21 +1,15 @@
 """The main flow: load, plan, launch, parse, store, match, judge, render."""
 
-import shutil
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from harness import (
     continuing,
     environments,
-    evidence,
     gpus,
     imports,
-    inputs,
-    judging,
     machine,
     plan,
     repair,
@@ -25,28 +19,13 @@ from harness import (
     suites,
     telemetry,
 )
-from harness.durable import disk_faults, require_space
 from harness.environments import BuiltEnvironment
-from harness.errors import EnvironmentFault, ExitCode, Interrupted, UsageFault, worst
-from harness.evidence import TrialResult
-from harness.launch import Grant, Limits, Watcher, launch
-from harness.records import Outcome, PairRow, Plan, PlannedCell, PlannedTrial, TrialRow
+from harness.errors import ExitCode, UsageFault, worst
+from harness.launch import Limits
+from harness.records import PairRow, Plan, PlannedCell
 from harness.runfile import State, dump_plan
-from harness.stopping import Stop, stopping
-from harness.store import LOGS, WORK, Store
-
-
-class RunWatcher(Watcher):
-    """A watcher that is also told about the run around its trials."""
-
-    def planned(self, planned: Plan) -> None:
-        """The plan is made."""
-
-    def note(self, text: str) -> None:
-        """Something takes time, or deserves a line."""
-
-    def judged(self, pair: PairRow) -> None:
-        """A cell has its verdict."""
+from harness.sitting import RunWatcher, Sitting, now, open_cells
+from harness.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +90,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "size": planned.size,
         "weights": "synthetic",
         "weights_seed": suite.weights_seed,
-        "started": _now(),
+        "started": now(),
         "machine": asdict(here),
         "sittings": [_sitting(here)],
         "cells": [cell.cell_id for cell in planned.cells],
@@ -126,7 +105,8 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "state": State.RUNNING,
     }
     run_store.write_run(run)
-    return _Sitting(run_store, suite, built, watcher, limits, passed).run(planned)
+    Sitting(run_store, built, watcher, limits, passed).run(planned)
+    return check(run_store)
 
 
 def resume_run(
@@ -207,13 +187,17 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
     continuing.refuse_changed_plan(run_store, request.suite, suite, full)
     planned = replace(full, cells=tuple(c for c in full.cells if c.cell_id in wanted))
     _require_gpus(here, request.device, planned)
-    built = _build_sides(planned, request, watcher)
     before = run_store.read_run()
+    if before["state"] == State.FINISHED and not open_cells(run_store, wanted):
+        watcher.planned(replace(planned, cells=()))
+        return check(run_store)
+    built = _build_sides(planned, request, watcher)
     without_floor = {*before["cells"], *wanted} - before["roofline"].keys()
     floors = _floors([c for c in full.cells if c.cell_id in without_floor], built, watcher)
     with run_store.writing():
         repair.settle(run_store)
         run = run_store.read_run()
+        _refuse_held(run_store, wanted)
         run.pop("finished", None)
         continuing.refuse_changed_environments(run_store, wanted, built)
         ids = {*run["cells"], *wanted}
@@ -230,7 +214,22 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
             "state": State.RUNNING,
         }
         run_store.write_run(run)
-    return _Sitting(run_store, suite, built, watcher, limits, passed).run(planned)
+    Sitting(run_store, built, watcher, limits, passed).run(planned)
+    return check(run_store)
+
+
+def _refuse_held(run_store: Store, wanted: Collection[str]) -> None:
+    """Refuse a sitting that would have nothing to do.
+
+    Raises:
+        UsageFault: Other processes run every cell that is wanted and has no verdict.
+    """
+    cells = open_cells(run_store, wanted)
+    if cells and all(run_store.is_held(cell_id) for cell_id in cells):
+        raise UsageFault(
+            f"{run_store.folder}: another process runs {' and '.join(cells)} now; "
+            "wait for it, or stop it first"
+        )
 
 
 def _chosen(seconds: Mapping[str, float], wanted: Collection[str]) -> dict[str, float]:
@@ -247,7 +246,7 @@ def _floors(
 
 
 def _sitting(here: machine.Machine) -> dict[str, Any]:
-    return {"started": _now(), "machine": asdict(here)}
+    return {"started": now(), "machine": asdict(here)}
 
 
 def _require_gpus(here: machine.Machine, device_key: str, planned: Plan) -> None:
@@ -271,110 +270,3 @@ def _build_sides(
 ) -> dict[str, BuiltEnvironment]:
     folder, note = request.environments_dir, watcher.note
     return sides.build_sides(planned, request.sandbox, folder, request.base, note)
-
-
-@dataclass(frozen=True)
-class _Sitting:
-    """One process adding to a run, cell by cell."""
-
-    store: Store
-    suite: suites.Suite
-    built: Mapping[str, BuiltEnvironment]
-    watcher: RunWatcher
-    limits: Limits
-    passed: Mapping[str, str]
-
-    def run(self, planned: Plan) -> ExitCode:
-        """Run the cells that have no verdict yet."""
-        judged = {pair.cell_id for pair in self.store.read_rows(PairRow)}
-        cells = [cell for cell in planned.cells if cell.cell_id not in judged]
-        self.watcher.planned(replace(planned, cells=tuple(cells)))
-        try:
-            with stopping(self.watcher.note) as stop:
-                for cell in cells:
-                    with self.store.holding_cell(cell.cell_id):
-                        self._run_cell(cell, stop)
-        except KeyboardInterrupt as error:
-            self._leave(cells)
-            raise Interrupted(
-                f"stopped; finished trials are in {self.store.folder}\n"
-                f"What they show: fdbench report {self.store.folder}\n"
-                f"The rest: fdbench run --resume {self.store.folder}"
-            ) from error
-        except EnvironmentFault:
-            with suppress(EnvironmentFault):  # the first fault is what to tell
-                self._leave(cells)
-            raise
-        self._close()
-        return check(self.store)
-
-    def _run_cell(self, cell: PlannedCell, stop: Stop) -> None:
-        """Run a cell's trials in order, stop at the first reason to, and store its verdict."""
-        results = self._recall(cell)
-        uuids = gpus.pick_gpus(max(map(gpus.wanted_by, cell.trials), default=0))
-        continuing.refuse_other_gpus(self.store, cell.cell_id, uuids)
-        with gpus.leased(uuids, self.watcher.note):
-            if uuids:
-                telemetry.require_idle(len(uuids))
-            for trial in judging.expected_trials(cell, results):
-                if trial.trial_id in results:
-                    continue
-                if judging.is_over(cell, results):
-                    break
-                stop.raise_if_asked()
-                results[trial.trial_id] = self._run_trial(trial, uuids)
-        judged = judging.judge_cell(cell, results, self.store.folder / "captures")
-        self.store.add_judgement(judged.pair, judged.parity)
-        self.watcher.judged(judged.pair)
-
-    def _recall(self, cell: PlannedCell) -> dict[str, TrialResult]:
-        """The cell's trials that have run, in the order of the plan."""
-        rows = {row.trial_id: row for row in self.store.read_rows(TrialRow)}
-        results: dict[str, TrialResult] = {}
-        for trial in judging.expected_trials(cell, results):
-            if trial.trial_id in rows:
-                folder = self.store.folder / LOGS / trial.trial_id
-                results[trial.trial_id] = evidence.recall_trial(folder, rows[trial.trial_id])
-        return results
-
-    def _run_trial(self, trial: PlannedTrial, uuids: tuple[str, ...]) -> TrialResult:
-        ready = inputs.prepare(trial, self.built["flashdreams"])
-        work = self.store.folder / WORK / trial.trial_id
-        shutil.rmtree(work, ignore_errors=True)
-        environment = self.built[trial.side.environment]
-        grant = Grant(gpus=uuids[: gpus.wanted_by(trial)], variables=self.passed)
-        before = gpus.memory_in_use(grant.gpus)
-        with disk_faults(self.store.folder):
-            result = launch(ready, environment, work, self.watcher, self.limits, grant)
-        if result.row.outcome != Outcome.COMPLETED or result.row.invalid:
-            # What a full disk did to a trial says nothing about the trial.
-            require_space(self.store.folder, result.row.reason)
-        self.store.add_trial(work, result.row, result.parts, result.digests)
-        gpus.require_returned(before)
-        return result
-
-    def _leave(self, cells: list[PlannedCell]) -> None:
-        """Mark the run as stopped, and drop what this sitting had begun."""
-        own = [cell for cell in cells if not self.store.is_held(cell.cell_id)]
-        for planned in (trial for cell in own for trial in cell.trials):
-            for trial in (planned, plan.repeat_of(planned)):
-                shutil.rmtree(self.store.folder / WORK / trial.trial_id, ignore_errors=True)
-        self._close()
-
-    def _close(self) -> None:
-        """Write how the run stands now, other sittings considered."""
-        with suppress(OSError):  # another sitting has a trial in it
-            (self.store.folder / WORK).rmdir()
-        with self.store.writing():
-            run = self.store.read_run()
-            judged = {pair.cell_id for pair in self.store.read_rows(PairRow)}
-            left = [cell_id for cell_id in run["cells"] if cell_id not in judged]
-            if not left:
-                run |= {"state": State.FINISHED, "finished": _now()}
-            elif not any(self.store.is_held(cell_id) for cell_id in left):
-                run |= {"state": State.INTERRUPTED}
-            self.store.write_run(run)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from harness.errors import IntegrityFault
 from harness.gates import distrusted
 from harness.imports import ImportRecord, read_records
-from harness.manifest import RUN_FILE
 from harness.records import (
     REPEATED,
     ImportedFigure,
@@ -22,7 +21,6 @@ from harness.records import (
     TelemetryRow,
     TrialRow,
 )
-from harness.runfile import load_plan
 from harness.store import Store, open_run
 
 Rows = TypeVar("Rows")
@@ -144,7 +142,7 @@ def read_evidence(folder: Path) -> Evidence:
     faults: list[str] = []
     faults += _attempt(store, lambda: list(store.faults()), [], faults)
     cells = _read_cells(store, run["cells"], faults)
-    cells = _attempt(store, lambda: _with_commands(store, run, cells), cells, faults)
+    cells = _attempt(store, lambda: _with_commands(store, cells), cells, faults)
     if faults:
         cells = [_distrusted(cell) for cell in cells]
     logs: list[ImportedLog] = _attempt(store, lambda: _read_imports(store), [], faults)
@@ -170,15 +168,14 @@ def stored_cells(store: Store) -> list[CellEvidence]:
         store.read_rows(StepRow),
         store.read_rows(ParityRow),
     )
-    return _with_commands(store, store.read_run(), cells)
+    return _with_commands(store, cells)
 
 
-def _with_commands(
-    store: Store, run: Mapping[str, Any], cells: Sequence[CellEvidence]
-) -> list[CellEvidence]:
+def _with_commands(store: Store, cells: Sequence[CellEvidence]) -> list[CellEvidence]:
     """Cells with what their plan says of the documented command."""
-    plan = load_plan(run.get("plan", []), store.folder / RUN_FILE)
-    ends = {cell.cell_id: cell.documented_ar_steps for cell in plan}
+    if all(cell.pair for cell in cells):
+        return list(cells)
+    ends = {cell.cell_id: cell.documented_ar_steps for cell in store.read_plan()}
     return [replace(cell, planned_command_ar_steps=ends.get(cell.cell_id, 0)) for cell in cells]
 
 

@@ -163,9 +163,7 @@ def _per_denoising_step(trial: Sequence[StepRow]) -> _Measured | None:
 def _measured(statistic: stats.Statistic) -> _Measured | None:
     if statistic.value_ms is None:
         return None
-    ends = dict.fromkeys((statistic.ar_first, statistic.ar_last))
-    window = f"AR {'–'.join(map(str, ends))}"
-    return _Measured(ms=statistic.value_ms, window=window)
+    return _Measured(ms=statistic.value_ms, window=statistic.window)
 
 
 def _timed(span: Sequence[str], trial: Sequence[StepRow]) -> list[stats.Timed]:

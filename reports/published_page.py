@@ -12,7 +12,7 @@ from harness.suites import SUITES_DIR
 from reports.bars import grouped_bars
 from reports.evidence import CellEvidence, Evidence
 from reports.imported import STATED, imported_rows
-from reports.latency import LatencyRow, is_streaming, latency_of, step_row
+from reports.latency import LatencyRow, latency_of, step_row
 from reports.provenance import reported
 from reports.sides import display_place, display_side, listed
 from reports.svg import Chart
@@ -78,8 +78,10 @@ class PublishedPage:
 
 
 def figures_of(cells: Sequence[CellEvidence]) -> list[LatencyRow]:
-    """Every figure of some cells; what the published ones measure, AR 5 alone, comes first."""
-    cited = [step_row(cell, CITED_AR) for cell in cells if is_streaming(cell)]
+    """Every figure of some cells; AR 5 alone comes first where that is what was published."""
+    rows = load_published().per_step
+    recipes = {row.recipe for row in rows if f"AR {CITED_AR} alone" in row.measures}
+    cited = [step_row(cell, CITED_AR) for cell in cells if cell.recipe in recipes]
     return [*cited, *(row for cell in cells for row in latency_of(cell))]
 
 

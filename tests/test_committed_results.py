@@ -109,10 +109,11 @@ def test_reproduce_says_what_to_type_and_what_may_be_other(run):
 
 
 def test_plan_says_how_long_a_cell_takes(run):
-    """Within a quarter of what its processes took."""
+    """Within a quarter of what its processes take."""
     rows, recipes = open_run(run).read_rows(TrialRow), load_recipes()
     for cell in open_run(run).read_plan():
-        took_s = sum(row.wall_s for row in rows if row.cell_id == cell.cell_id)
+        ran = [row.wall_s for row in rows if row.cell_id == cell.cell_id]
+        took_s = sum(ran) * len(cell.trials) / len(ran)  # of one that was stopped, a part ran
         need = need_of(cell, recipes, load_devices()[cell.device])
 
         assert 0.75 < need.seconds / (took_s + ROOFLINE_S) < 1.25

@@ -59,6 +59,19 @@ def test_second_harness_waits_for_the_gpu(gpu, tmp_path):
     assert [text for _, text in said] == [f"waiting for {gpu}, which another fdbench uses"]
 
 
+def test_stop_is_heard_while_a_gpu_is_waited_for(gpu, tmp_path):
+    """Not only when its holder is done, which may be hours away."""
+    other = hold(gpu, tmp_path)
+
+    def ask():
+        """A user who presses Ctrl-C."""
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), gpus.leased((gpu,), lambda _: None, ask):
+        pytest.fail("the GPU was not free")
+    other.communicate()
+
+
 def test_lease_ends_with_its_holder(gpu, tmp_path):
     """A harness that was killed holds nothing."""
     other = hold(gpu, tmp_path)

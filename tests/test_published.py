@@ -139,6 +139,15 @@ def test_published_statistic_comes_first_where_it_was_measured():
     assert len(steps) == 5
 
 
+def test_statistic_of_streaming_recipes_is_of_no_other(committed):
+    """Where the page prints the time of a chunk or a denoising step, AR 5 is not that."""
+    (cell,) = [cell for cell in committed.cells if cell.cell_id.endswith("-taehv/h200/official")]
+    scene = replace(cell, pair=replace(cell.pair, recipe="flashvsr-v1.1-sparse-ratio-2.0"))
+
+    assert next(row.figure for row in figures_of([cell])) == "diffuse, AR 5 alone"
+    assert not any("alone" in row.figure for row in figures_of([scene]))
+
+
 def test_measured_on_a_published_gpu_is_in_that_line_alone(committed):
     """What has a published line stands in it, and variants of a pair stand in none."""
     rows = [replace(row, device="h100") for row in figures_of(committed.cells)]

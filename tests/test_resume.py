@@ -46,7 +46,7 @@ def undisturbed(place):
 @pytest.fixture
 def replayed(monkeypatch, undisturbed):
     """Trials of this process come from the undisturbed run."""
-    monkeypatch.setattr("harness.workflow.launch", Replay(undisturbed))
+    monkeypatch.setattr("harness.sitting.launch", Replay(undisturbed))
 
 
 class Victims:

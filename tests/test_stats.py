@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from harness import stats
 from harness.records import Phase
 from harness.store import open_run
-from harness.units import format_counted, format_percent
+from harness.units import format_counted, format_interval, format_percent
 from reports.latency import latency_rows
 from tests.fakes.command import fdbench
 from tests.fakes.samples import step_line
@@ -93,11 +93,23 @@ def test_speedup_is_the_seeds(upstream_ms, flashdreams_ms, percent):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(26.4, "+26%"), (-3.1, "-3%"), (0.26, "+0.3%"), (-0.24, "-0.2%"), (-0.01, "+0.0%")],
+    [
+        (26.4, "+26%"),
+        (-3.1, "-3%"),
+        (0.96, "+1%"),
+        (0.26, "+0.3%"),
+        (-0.24, "-0.2%"),
+        (-0.01, "+0.0%"),
+    ],
 )
 def test_speedup_near_nothing_is_shown_in_tenths(value, shown):
     """Rounded to whole percent it would read as a signed zero."""
     assert format_percent(value) == shown
+
+
+def test_interval_around_nothing_has_no_signed_zero():
+    """Minus nothing would look like a direction."""
+    assert format_interval((-0.04, 0.04)) == "+0.0 to +0.0%"
 
 
 def test_alike_gpus_are_counted():

@@ -89,7 +89,7 @@ def main() -> None:
         click.echo(printable(f"fdbench: {_describe(error)}"), err=True)
         code = ExitCode.ENVIRONMENT
     except (click.Abort, KeyboardInterrupt):
-        click.echo("fdbench: stopped before anything was run", err=True)
+        click.echo("fdbench: stopped; what had finished is kept", err=True)
         code = ExitCode.INCOMPLETE
     sys.exit(code)
 

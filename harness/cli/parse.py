@@ -127,7 +127,7 @@ def _describe(statistic: Statistic, recipe: Recipe) -> str:
         return f"{statistic.name}: none; the KV window is full{graph} from AR {needed} on"
     return (
         f"{statistic.name}: {statistic.value_ms:.3f} ms "
-        f"(AR {statistic.ar_first}–{statistic.ar_last}; {statistic.definition})"
+        f"({statistic.window}; {statistic.definition})"
     )
 
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from harness import evidence, workflow
+from harness import evidence, sitting
 from tests.fakes import workplace
 
 
@@ -35,7 +35,7 @@ class Replay:
 def main():
     """Serve until the input ends."""
     place = workplace.Workplace(Path(sys.argv[1]))
-    workflow.launch = Replay(sys.argv[2])
+    sitting.launch = Replay(sys.argv[2])
     place.run(f"{sys.argv[2]}-warm-{os.getpid()}")  # what is slow once is slow before the forks
     for line in sys.stdin:
         how, out, only = json.loads(line)

@@ -8,6 +8,7 @@ from pathlib import Path
 from harness import environments, locks, workflow
 from harness.launch import Limits
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
+from harness.sitting import RunWatcher
 from harness.store import open_run
 
 RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
@@ -86,7 +87,7 @@ class Workplace:
         return workflow.add_to_run(self.request(out, only), Silent(), Limits())
 
 
-class Silent(workflow.RunWatcher):
+class Silent(RunWatcher):
     """A watcher that says nothing."""
 
 
