@@ -148,8 +148,7 @@ class Sitting:
             (self.store.folder / WORK).rmdir()
         with self.store.writing():
             run = self.store.read_run()
-            judged = {pair.cell_id for pair in self.store.read_rows(PairRow)}
-            left = [cell_id for cell_id in run["cells"] if cell_id not in judged]
+            left = open_cells(self.store, run["cells"])
             if not left:
                 run |= {"state": State.FINISHED, "finished": now()}
             elif not any(self.store.is_held(cell_id) for cell_id in left):

@@ -82,7 +82,8 @@ def _remark(row: LatencyRow) -> str:
         return f"speed-up withheld: {row.withheld}"
     speedup = f"speed-up {format_percent(row.speedup_percent)}"
     if row.interval_percent is None:
-        return speedup
+        few = min(row.processes)
+        return f"{speedup}, {few} {'process' if few == 1 else 'processes'} a side"
     return f"{speedup}, 95 % interval {format_interval(row.interval_percent)}"
 
 

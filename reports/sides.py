@@ -14,7 +14,7 @@ _NAMES = {
     "wan21": "Official Wan2.1",
     "fastvideo": "FastVideo runner",
     "lightx2v": "LightX2V runner",
-    "fastvideo_af2ee9c": "FastVideo 0.1.7",
+    "fastvideo_af2ee9c": "FastVideo 0.1.7 (af2ee9c)",
     "diffusers": "diffusers",
     "watched": "FlashDreams, watched",
 }

@@ -67,10 +67,11 @@ def test_axis_and_caption_are_of_what_is_drawn():
 
 
 def test_speedup_without_an_interval_claims_none():
-    """Too few processes give a speed-up and no bounds."""
-    (chart,) = latency_charts([replace(SOUND, interval_percent=None)])
+    """Too few processes give a speed-up and no bounds, and the bars say how few they were."""
+    few = replace(SOUND, interval_percent=None, flashdreams_each_ms=(344.0, 345.0))
+    (chart,) = latency_charts([few])
 
-    assert "speed-up +26%" in texts(chart.svg)
+    assert "speed-up +26%, 2 processes a side" in texts(chart.svg)
     assert "interval" not in chart.svg
 
 
