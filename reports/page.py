@@ -109,7 +109,7 @@ def build_page(evidence: Evidence) -> Page:
         title=f"{run['suite']} on {display_device(run['device'])}" if is_run else "Imported logs",
         description=run["description"],
         when=_when(run["started"], run.get("finished", ""), len(run.get("sittings", ()))),
-        host=format_counted([*run["machine"]["gpus"], run["machine"]["cpu"]]),
+        host=_host(evidence),
         machine=machine_lines(evidence),
         answer=answer(evidence),
         faults=evidence.faults,
@@ -156,6 +156,16 @@ def _floor(evidence: Evidence, cell: CellEvidence) -> FloorLine | None:
     row = latency_of(cell)[-1]
     floor = evidence.run["roofline"].get(cell.cell_id)
     return floor_line(floor, row.figure, row.upstream_ms, row.flashdreams_ms)
+
+
+def _host(evidence: Evidence) -> str:
+    """GPUs and CPU in a phrase; sittings on alike machines may have had other cards."""
+    machine = evidence.run["machine"]
+    gpus = machine["gpus"]
+    used = {uuid for cell in evidence.cells for uuids in cell.gpus.values() for uuid in uuids}
+    if len(set(gpus)) == 1:
+        gpus = gpus[:1] * max(len(used), 1)
+    return format_counted([*gpus, machine["cpu"]])
 
 
 def _when(started: str, finished: str, sittings: int) -> str:

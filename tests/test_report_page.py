@@ -14,7 +14,8 @@ from playwright.sync_api import sync_playwright
 from harness import store
 from harness.errors import IntegrityFault, UsageFault
 from harness.records import Phase
-from reports.evidence import CellEvidence
+from reports.evidence import CellEvidence, read_evidence
+from reports.page import build_page
 from reports.render import render_run
 from reports.stages import stage_table
 from tests.fakes.command import fdbench
@@ -29,6 +30,8 @@ from tests.test_report import (
     step_row,
     words,
 )
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 
 def test_second_render_gives_the_same_bytes(tmp_path):
@@ -110,13 +113,27 @@ def test_stage_of_a_cell_without_a_verdict_is_not_compared(tmp_path):
 
 def test_flashdreams_against_itself_has_no_upstream(tmp_path):
     """Nor does an AR step that the suite left out of the captures look as if it were missing."""
-    committed = Path(__file__).parent.parent / "docs" / "results" / "h100-overhead"
-    text = words(render_run(shutil.copytree(committed, tmp_path / "run")).read_text("utf-8"))
+    run = shutil.copytree(RESULTS / "h100-overhead", tmp_path / "run")
+    text = words(render_run(run).read_text("utf-8"))
 
     assert "Reference (ms) Candidate (ms)" in text
     assert text.count("not captured") == 17
     assert "within 0.5x the noise floor, where captured." in text
     assert "upstream" not in text.lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus"),
+    [
+        pytest.param("h200", "2 × NVIDIA H200,", id="one-card-a-day"),
+        pytest.param("h100-overhead", "on NVIDIA H100 80GB HBM3,", id="one-of-two"),
+    ],
+)
+def test_page_counts_the_gpus_that_were_used(name, gpus):
+    """Not those of the machine: sittings on alike ones may have had other cards, or one of two."""
+    page = build_page(read_evidence(RESULTS / name))
+
+    assert gpus in f"on {page.host}"
 
 
 def test_folder_without_a_run_and_broken_run_file_are_refused(tmp_path):
