@@ -10,6 +10,7 @@ from typing import Any
 from harness import suites
 from harness.environments import BuiltEnvironment
 from harness.errors import UsageFault
+from harness.manifest import read_manifest
 from harness.records import PairRow, Plan, PlannedCell, TelemetryRow, TrialRow
 from harness.runfile import dump_plan, load_plan
 from harness.store import Store
@@ -121,6 +122,22 @@ def refuse_other_gpus(run_store: Store, cell_id: str, uuids: tuple[str, ...]) ->
             f"{cell_id} began on {', '.join(sorted(began_on))}, and here is "
             f"{', '.join(uuids)}: both sides of a cell run on one GPU\n"
             f"Go on there, or measure it in a run of its own: fdbench run --only {cell_id}"
+        )
+
+
+def refuse_pruned(run_store: Store, cell_id: str) -> None:
+    """Refuse to go on with a cell that could not be judged any more.
+
+    Raises:
+        UsageFault: Captures of a trial of the cell were removed.
+    """
+    ran = {row.trial_id for row in run_store.read_rows(TrialRow) if row.cell_id == cell_id}
+    entries = read_manifest(run_store.folder).values()
+    gone = [one for one in entries if one.pruned and one.path.split("/")[1] in ran]
+    if any(not (run_store.folder / one.path).exists() for one in gone):
+        raise UsageFault(
+            f"{cell_id} began in {run_store.folder}, and its captures were pruned before it had a "
+            f"verdict\nMeasure it in a run of its own: fdbench run --only {cell_id}"
         )
 
 

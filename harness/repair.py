@@ -85,6 +85,8 @@ def settle(run_store: Store) -> None:
 def prune(run_store: Store) -> int:
     """Remove captures and keep their digests; returns the number of bytes freed.
 
+    Those of cells without a verdict stay: it could not be reached without them.
+
     Raises:
         IntegrityFault: The run is not sound: captures may be needed to repair it.
         UsageFault: A process is writing to it.
@@ -97,13 +99,18 @@ def prune(run_store: Store) -> int:
                 f"{findings[0].path} {findings[0].problem}\n"
                 f"Repair it first: fdbench fsck --repair {run_store.folder}"
             )
+        judged = {pair.cell_id for pair in run_store.read_rows(PairRow)}
+        rows = run_store.read_rows(TrialRow)
+        needed = {f"{CAPTURES}/{row.trial_id}" for row in rows if row.cell_id not in judged}
         entries = read_manifest(run_store.folder)
         for name, entry in entries.items():
-            if name.startswith(f"{CAPTURES}/"):
+            if name.startswith(f"{CAPTURES}/") and name.rpartition("/")[0] not in needed:
                 entries[name] = Entry(path=name, sha256=entry.sha256, pruned=True)
         # The manifest first: a kill in between leaves files that may be absent, not missing ones.
         write_manifest(run_store.folder, entries.values())
-        captures = files_in(run_store.folder / CAPTURES)
+        folders = (run_store.folder / CAPTURES).glob("*")
+        unneeded = [one for one in folders if f"{CAPTURES}/{one.name}" not in needed]
+        captures = [path for folder in unneeded for path in files_in(folder)]
         freed = sum(path.stat().st_size for path in captures)
         run_store.write_run(run_store.read_run() | {"pruned": True})
         run_store.remove(captures)

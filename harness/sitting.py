@@ -93,6 +93,7 @@ class Sitting:
         """Run a cell's trials in order, stop at the first reason to, and store its verdict."""
         results = self._recall(cell)
         uuids = gpus.pick_gpus(max(map(gpus.wanted_by, cell.trials), default=0))
+        continuing.refuse_pruned(self.store, cell.cell_id)
         continuing.refuse_other_gpus(self.store, cell.cell_id, uuids)
         with gpus.leased(uuids, self.watcher.note, stop.raise_if_asked):
             if uuids:

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from harness import continuing, workflow
+from harness import continuing, repair, workflow
 from harness.environments import BuiltEnvironment, Environment
 from harness.errors import EnvironmentFault, Interrupted, UsageFault
 from harness.launch import Limits
 from harness.machine import read_machine
+from harness.manifest import read_manifest, write_manifest
 from harness.records import TelemetryRow, TrialRow
 from harness.store import open_run
 from reports.evidence import read_evidence, stored_cells
 from reports.page import build_page
 from reports.render import render_run
 from tests.fakes import workplace
+from tests.fakes.command import fdbench
 from tests.test_telemetry import SAMPLE
 
 HOLDER = """
@@ -170,6 +172,46 @@ def test_cell_does_not_go_on_with_other_upstream_code(place, tmp_path):
 
     with pytest.raises(UsageFault, match=f"source of environment {ran_in} changed"):
         place.resume(run)
+
+
+@pytest.fixture
+def half_run(place, tmp_path):
+    """Left has its verdict; right was stopped after two trials."""
+    place.run(tmp_path / "run", only="left")
+    with pytest.raises(Interrupted):
+        workflow.add_to_run(
+            place.request(tmp_path / "run", "right"), Stopping("right", 3), Limits()
+        )
+    return tmp_path / "run"
+
+
+def captures(run, cell):
+    """Captured files of a cell."""
+    return [path for path in (run / "captures").rglob("*.safetensors") if cell in str(path.parent)]
+
+
+def test_pruning_keeps_what_an_unfinished_cell_needs(place, half_run):
+    """Its verdict is still to come, and comes; those of the other cell go."""
+    pruned = fdbench("fsck", "--prune", half_run)
+    kept = len(captures(half_run, ".right."))
+
+    assert f"{kept} captures are kept, whose cells have no verdict yet" in pruned.out
+    assert (kept > 0, captures(half_run, ".left.")) == (True, [])
+    assert place.resume(half_run) == 0
+    assert repair.examine(open_run(half_run)) == ()
+
+
+def test_cell_whose_captures_are_gone_does_not_go_on(place, half_run):
+    """It is refused before another trial is run for a verdict that cannot come."""
+    entries = read_manifest(half_run)
+    gone = {name: replace(one, pruned=True) for name, one in entries.items() if ".right." in name}
+    for path in captures(half_run, ".right."):
+        path.unlink()
+    changed = {name: one for name, one in gone.items() if name.startswith("captures/")}
+    write_manifest(half_run, (entries | changed).values())
+
+    with pytest.raises(UsageFault, match="captures were pruned before it had a verdict"):
+        place.resume(half_run)
 
 
 def test_cell_does_not_go_on_on_another_gpu(fake_run, tmp_path):

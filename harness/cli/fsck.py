@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from harness import repair
+from harness.durable import files_in
 from harness.errors import ExitCode
 from harness.findings import Finding
-from harness.store import Store, open_run
+from harness.store import CAPTURES, Store, open_run
 
 
 @click.command("fsck")
@@ -33,8 +34,10 @@ def fsck_command(ctx: click.Context, run: Path, mode: str | None, as_json: bool)
     run_store = open_run(run)
     if mode == "prune":
         freed = repair.prune(run_store)
-        said = {"run": str(run), "freed_bytes": freed}
-        click.echo(json.dumps(said) if as_json else f"{run}: {freed / 2**20:.1f} MiB freed")
+        kept = len(files_in(run / CAPTURES))
+        said = {"run": str(run), "freed_bytes": freed, "captures_kept": kept}
+        why = f"; {kept} captures are kept, whose cells have no verdict yet" if kept else ""
+        click.echo(json.dumps(said) if as_json else f"{run}: {freed / 2**20:.1f} MiB freed{why}")
         return
     mended, left = _look(run_store, repairs=mode == "repair")
     code = ExitCode.INTEGRITY if left else ExitCode.PASS
