@@ -23,10 +23,7 @@ def beside(path: Path) -> Path:
 
 def write_beside(path: Path, text: str) -> Path:
     """Write and sync a text file beside its place."""
-    made = beside(path)
-    made.write_text(text, encoding="utf-8")
-    sync(made)
-    return made
+    return _write_synced(beside(path), text)
 
 
 def publish(path: Path) -> None:
@@ -39,14 +36,18 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the former one or this one, also beside others."""
     made = path.with_name(f"{path.name}.{os.getpid()}{BESIDE}")
     try:
-        made.write_text(text, encoding="utf-8")
-        sync(made)
-        made.replace(path)
+        _write_synced(made, text).replace(path)
         sync(path.parent)
     except OSError:
         with suppress(OSError):
             made.unlink()
         raise
+
+
+def _write_synced(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    sync(path)
+    return path
 
 
 def sync(path: Path) -> None:

@@ -77,11 +77,13 @@ class Store:
         """
         with self.holding_cell_if_free(cell_id) as is_ours:
             if not is_ours:
-                raise UsageFault(
-                    f"{self.folder}: another process runs {cell_id} now; "
-                    "wait for it, or stop it first"
-                )
+                raise self.busy(cell_id)
             yield
+
+    def busy(self, what: str) -> UsageFault:
+        """What to tell somebody who wants a cell that is held."""
+        told = f"another process runs {what} now; wait for it, or stop it first"
+        return UsageFault(f"{self.folder}: {told}")
 
     @contextmanager
     def holding_cell_if_free(self, cell_id: str, wait_s: float = _LOOK_S) -> Iterator[bool]:

@@ -226,10 +226,7 @@ def _refuse_held(run_store: Store, wanted: Collection[str]) -> None:
     """
     cells = open_cells(run_store, wanted)
     if cells and all(run_store.is_held(cell_id) for cell_id in cells):
-        raise UsageFault(
-            f"{run_store.folder}: another process runs {' and '.join(cells)} now; "
-            "wait for it, or stop it first"
-        )
+        raise run_store.busy(" and ".join(cells))
 
 
 def _chosen(seconds: Mapping[str, float], wanted: Collection[str]) -> dict[str, float]:

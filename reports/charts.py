@@ -171,6 +171,10 @@ def stage_chart(table: StageTable) -> Chart | None:
     if not table.rows:
         return None
 
+    # a side's overrides on lines of their own leave the bars half the chart
+    names = [_broken(name) for name in (table.flashdreams, table.upstream)]
+    most_breaks = max(name.count("\n") for name in names)
+
     def paint(axes: Axes) -> None:
         left = [0.0, 0.0]
         for number, row in enumerate(table.rows):
@@ -178,8 +182,6 @@ def stage_chart(table: StageTable) -> Chart | None:
             colour = _STAGE_COLOURS[number % len(_STAGE_COLOURS)]
             axes.barh([0, 1], widths, left=left, height=0.55, color=colour, label=row.stage)
             left = [start + width for start, width in zip(left, widths, strict=True)]
-        # a side's overrides on lines of their own leave the bars half the chart
-        names = [_broken(name) for name in (table.flashdreams, table.upstream)]
         axes.set_yticks([0, 1], names)
         # a stage of no time at the end of a bar would pin the axis to it
         axes.set_xlim(0, 1.05 * max(left) or 1.0)
@@ -188,11 +190,10 @@ def stage_chart(table: StageTable) -> Chart | None:
         axes.grid(visible=True, axis="x")
         axes.set_xlabel("ms")
 
-    most_lines = max(_broken(name).count("\n") for name in (table.flashdreams, table.upstream))
     return Chart(
         title=table.cell_id,
         caption=f"Median of each stage over {table.window}, all processes.",
-        svg=draw(f"Stage times of {table.cell_id}", 130 + 20 * max(most_lines, 1), paint),
+        svg=draw(f"Stage times of {table.cell_id}", 130 + 20 * max(most_breaks, 1), paint),
     )
 
 

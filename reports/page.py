@@ -102,7 +102,8 @@ class Page:
 def build_page(evidence: Evidence) -> Page:
     """Derive every section from what the run left."""
     run = evidence.run
-    latency = [row for cell in evidence.cells for row in latency_of(cell)]
+    rows = {cell.cell_id: latency_of(cell) for cell in evidence.cells}
+    latency = [row for of_cell in rows.values() for row in of_cell]
     is_run = run["suite"] != imports.SUITE
     command = shlex.join(["fdbench", "run", "--suite", run["suite"], "--gpu", run["device"]])
     return Page(
@@ -123,15 +124,19 @@ def build_page(evidence: Evidence) -> Page:
         latency_charts=tuple(latency_charts(latency)),
         scenes=per_scene(evidence, latency),
         imported=imported_section(evidence.folder, evidence.imports),
-        cells=tuple(_section(evidence, cell, command) for cell in evidence.cells),
+        cells=tuple(
+            _section(evidence, cell, rows[cell.cell_id][-1], command) for cell in evidence.cells
+        ),
         environments=environment_lines(evidence),
         facts=facts(evidence.cells),
         command=command if is_run else "",
     )
 
 
-def _section(evidence: Evidence, cell: CellEvidence, command: str) -> CellSection:
-    distance, stages = distance_table(cell), stage_table(cell)
+def _section(evidence: Evidence, cell: CellEvidence, last: LatencyRow, command: str) -> CellSection:
+    """Sections of a cell; ``last`` is its last figure, steady or per denoising step."""
+    distance, stages = distance_table(cell), stage_table(cell, last.withheld)
+    floor = evidence.run["roofline"].get(cell.cell_id)
     return CellSection(
         cell_id=cell.cell_id,
         is_judged=cell.pair is not None,
@@ -142,20 +147,13 @@ def _section(evidence: Evidence, cell: CellEvidence, command: str) -> CellSectio
         stage_chart=stage_chart(stages),
         sides=measured_sides(cell),
         controls=controls_of(cell),
-        floor=_floor(evidence, cell),
+        floor=floor_line(floor, last.figure, last.upstream_ms, last.flashdreams_ms),
         took_s=sum(trial.wall_s for trial in cell.trials),
         planned_s=evidence.run["estimated_s"].get(cell.cell_id),
         settings=settings_table(cell),
         trials=trial_lines(evidence.folder, cell),
         command=f"{command} --only {shlex.quote(cell.cell_id)}",
     )
-
-
-def _floor(evidence: Evidence, cell: CellEvidence) -> FloorLine | None:
-    """The last of a cell's figures, steady or per denoising step, over the measured floor."""
-    row = latency_of(cell)[-1]
-    floor = evidence.run["roofline"].get(cell.cell_id)
-    return floor_line(floor, row.figure, row.upstream_ms, row.flashdreams_ms)
 
 
 def _host(evidence: Evidence) -> str:

@@ -6,7 +6,7 @@ from statistics import median
 from harness.records import Phase, Role, StepRow
 from harness.stats import WARMUP_AR_STEPS
 from reports.evidence import CellEvidence
-from reports.latency import COMPARED_STAGE, DECODE, is_streaming, latency_of
+from reports.latency import COMPARED_STAGE, DECODE, is_streaming
 from reports.sides import display_side
 
 
@@ -34,15 +34,19 @@ class StageTable:
     rows: tuple[StageRow, ...]
 
 
-def stage_table(cell: CellEvidence) -> StageTable:
-    """Median stage times of both sides; without rows where no step was timed."""
+def stage_table(cell: CellEvidence, withheld: str) -> StageTable:
+    """Median stage times of both sides; without rows where no step was timed.
+
+    Args:
+        cell: Whose.
+        withheld: Why its figures may not be compared; empty if they may.
+    """
     late = any(step.ar >= WARMUP_AR_STEPS for step in cell.steps)
     first_ar = WARMUP_AR_STEPS if late else 0
     upstream, flashdreams = (
         _medians(cell.processes(role), first_ar) for role in (Role.REFERENCE, Role.CANDIDATE)
     )
     names = dict.fromkeys([*flashdreams, *upstream])
-    withheld = latency_of(cell)[-1].withheld
     return StageTable(
         cell_id=cell.cell_id,
         upstream=display_side(cell.reference),

@@ -55,6 +55,14 @@ def fake_run(tmp_path_factory) -> Path:
     return folder / "run"
 
 
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A suite of two cells, left and right."""
+    monkeypatch.setenv("FDBENCH_CACHE", str(tmp_path / "place" / "cache"))
+    (tmp_path / "place").mkdir()
+    return workplace.make(tmp_path / "place")
+
+
 @pytest.fixture(scope="session")
 def official_run(tmp_path_factory) -> Finished:
     """The whole suite of official upstream runners, run once."""

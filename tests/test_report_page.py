@@ -15,6 +15,7 @@ from harness import store
 from harness.errors import IntegrityFault, UsageFault
 from harness.records import Phase
 from reports.evidence import CellEvidence, read_evidence
+from reports.latency import latency_of
 from reports.page import build_page
 from reports.render import render_run
 from reports.stages import stage_table
@@ -95,16 +96,20 @@ def test_profiled_process_is_in_no_stage_time(tmp_path):
         cell_id=CELL, pair=pair_row(), trials=TRIALS, steps=(*steps, slow), parity=()
     )
 
-    diffuse = next(row for row in stage_table(cell).rows if row.stage == "diffuse")
+    diffuse = next(row for row in stage_table(cell, "").rows if row.stage == "diffuse")
     assert (diffuse.upstream_ms, diffuse.flashdreams_ms) == (432.0, 344.0)
 
 
 def test_stage_of_a_cell_without_a_verdict_is_not_compared(tmp_path):
     """What the latency table withholds, the breakdown does not offer either."""
     steps = tuple(step_row(trial, 0, ms) for trial, ms in zip(TRIALS, (432.0, 344.0), strict=True))
+
+    def build(cell):
+        return stage_table(cell, latency_of(cell)[-1].withheld)
+
     judged = CellEvidence(cell_id=CELL, pair=pair_row(), trials=TRIALS, steps=steps, parity=())
     compared = [
-        {row.stage: row.compared for row in stage_table(cell).rows}["diffuse"]
+        {row.stage: row.compared for row in build(cell).rows}["diffuse"]
         for cell in (judged, replace(judged, pair=None))
     ]
 

@@ -46,14 +46,6 @@ class Counting(workplace.Silent):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A suite of two cells, left and right."""
-    monkeypatch.setenv("FDBENCH_CACHE", str(tmp_path / "place" / "cache"))
-    (tmp_path / "place").mkdir()
-    return workplace.make(tmp_path / "place")
-
-
-@pytest.fixture
 def begun(place, tmp_path):
     """A run that was stopped before its first trial, and its two cells."""
     run = tmp_path / "run"

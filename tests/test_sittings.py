@@ -51,14 +51,6 @@ class Stopping(workplace.Silent):
             raise KeyboardInterrupt
 
 
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A suite of two cells, left and right."""
-    monkeypatch.setenv("FDBENCH_CACHE", str(tmp_path / "place" / "cache"))
-    (tmp_path / "place").mkdir()
-    return workplace.make(tmp_path / "place")
-
-
 def test_stopped_sitting_leaves_the_job_folders_of_another(place, tmp_path):
     """What another process runs in the same run goes on, log and all."""
     run, others = tmp_path / "run", []
