@@ -7,7 +7,7 @@ FdbenchError
 │   └── LogFormatError        a log that is not what its parser reads
 └── Interrupted (4)       stopped by the user; what was finished is kept
 
-A failed gate is not an error but a result: see ``ExitCode`` and ``harness.gates``.
+A failed gate is not an error but a result: see ``ExitCode`` and ``harness.judging.gates``.
 """
 
 from collections.abc import Iterable

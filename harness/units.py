@@ -1,7 +1,12 @@
-"""Display of quantities; one unit per quantity everywhere else."""
+"""Display of quantities, and the one ratio of this project; one unit a quantity everywhere else."""
 
 from collections import Counter
 from collections.abc import Sequence
+
+
+def speedup_percent(upstream_ms: float, flashdreams_ms: float) -> float:
+    """(upstream - FlashDreams) / FlashDreams in percent: 432 against 344 is +26."""
+    return 100 * (upstream_ms - flashdreams_ms) / flashdreams_ms
 
 
 def format_ms(value: float | None) -> str:

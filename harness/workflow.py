@@ -5,27 +5,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import (
-    continuing,
-    environments,
-    gpus,
-    imports,
-    machine,
-    plan,
-    repair,
-    roofline,
-    sides,
-    store,
-    suites,
-    telemetry,
-)
-from harness.environments import BuiltEnvironment
+from harness.environments import sides
+from harness.environments.declared import ENVIRONMENTS_DIR, BuiltEnvironment, driven
 from harness.errors import ExitCode, UsageFault, worst
-from harness.launch import Limits
+from harness.integrity import imports, repair, resume
+from harness.machine import fingerprint, gpus, telemetry
+from harness.plan import suites
+from harness.plan.cells import chosen, need_of, plan_suite
 from harness.records import PairRow, Plan, PlannedCell
-from harness.runfile import State, dump_plan
-from harness.sitting import RunWatcher, Sitting, now, open_cells
-from harness.store import Store
+from harness.store.run import Store, create_run, open_run, pointing_to_fsck, require_new
+from harness.store.run_record import State, dump_plan
+from harness.trials import kernel_time
+from harness.trials.launch import Limits
+from harness.worker import RunWatcher, Sitting, now, open_cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +28,7 @@ class RunRequest:
     device: str
     out: Path
     """Folder of the run, which must not exist."""
-    environments_dir: Path = environments.ENVIRONMENTS_DIR
+    environments_dir: Path = ENVIRONMENTS_DIR
     only: str = ""
     """Run only cells whose id contains this."""
     sandbox: str = sides.PROCESS
@@ -51,16 +43,16 @@ def make_plan(request: RunRequest) -> tuple[suites.Suite, Plan]:
     name, suite = suites.load_suite(request.suite)
     devices = suites.load_devices()
     key = suites.pick("device", request.device, devices)
-    driven = environments.driven(request.environments_dir)
+    adapters = driven(request.environments_dir)
     recipes = suites.load_recipes()
-    planned = plan.plan_suite(name, suite, recipes, key, devices[key], driven)
-    picked = plan.chosen(request.only, [cell.cell_id for cell in planned.cells])
+    planned = plan_suite(name, suite, recipes, key, devices[key], adapters)
+    picked = chosen(request.only, [cell.cell_id for cell in planned.cells])
     cells = tuple(cell for cell in planned.cells if cell.cell_id in picked)
     others = tuple(cell.cell_id for cell in planned.cells if cell.cell_id not in picked)
     if planned.cells and not cells:
         known = "\n".join(cell.cell_id for cell in planned.cells)
         raise UsageFault(f"--only {request.only!r} matches no cell of {name}; it has:\n{known}")
-    needs = {cell.cell_id: plan.need_of(cell, recipes, devices[key]) for cell in cells}
+    needs = {cell.cell_id: need_of(cell, recipes, devices[key]) for cell in cells}
     seconds = {cell_id: need.seconds for cell_id, need in needs.items() if need}
     return suite, replace(planned, cells=cells, not_chosen=others, estimated_s=seconds)
 
@@ -75,16 +67,16 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
     """
     suite, planned = make_plan(request)
     passed = sides.passed_on(request.passed)
-    here = machine.read_machine()
+    here = fingerprint.read_machine()
     _require_gpus(here, request.device, planned)
-    store.require_new(request.out)
+    require_new(request.out)
     built = _build_sides(planned, request, watcher)
     floors = _floors(planned.cells, built, watcher)
-    run_store = store.create(request.out)
+    run_store = create_run(request.out)
     run = {
         "suite": planned.suite,
-        "suite_file": continuing.suite_file(request.suite),
-        "sources": continuing.sources_of(request.suite),
+        "suite_file": resume.suite_file(request.suite),
+        "sources": resume.sources_of(request.suite),
         "description": suite.description,
         "device": planned.device,
         "size": planned.size,
@@ -98,7 +90,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         "unsupported": [(cell.cell_id, cell.reason) for cell in planned.unsupported],
         "not_chosen": planned.not_chosen,
         "estimated_s": planned.estimated_s,
-        "environments": {env.name: continuing.describe(env) for env in built.values()},
+        "environments": {env.name: resume.describe(env) for env in built.values()},
         "roofline": floors,
         "sandbox": request.sandbox,
         "passed": request.passed,
@@ -118,7 +110,7 @@ def resume_run(
         UsageFault: It is no run, or what it runs changed since.
         IntegrityFault: Evidence is lost.
     """
-    run = store.open_run(folder).read_run()
+    run = open_run(folder).read_run()
     _refuse_imports(run, folder)
     request = RunRequest(
         suite=run["suite_file"],
@@ -139,7 +131,7 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
         UsageFault: It is no run of that suite and device, or what it runs changed since.
         IntegrityFault: Evidence is lost.
     """
-    run = store.open_run(request.out).read_run()
+    run = open_run(request.out).read_run()
     _refuse_imports(run, request.out)
     _, planned = make_plan(request)
     if (run["suite"], run["device"]) != (planned.suite, planned.device):
@@ -147,7 +139,7 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
             f"{request.out} is a run of {run['suite']} on {run['device']}, "
             f"not of {planned.suite} on {planned.device}; pick another --into"
         )
-    continuing.refuse_other_options(run, request.out, request.sandbox, request.passed)
+    resume.refuse_other_options(run, request.out, request.sandbox, request.passed)
     request = replace(request, sandbox=run["sandbox"], passed=tuple(run["passed"]))
     return _go_on(request, [cell.cell_id for cell in planned.cells], watcher, limits)
 
@@ -171,7 +163,7 @@ def check(run_store: Store) -> ExitCode:
     Raises:
         IntegrityFault: A file is missing or was altered.
     """
-    with store.pointing_to_fsck(run_store.folder):
+    with pointing_to_fsck(run_store.folder):
         run_store.verify()
         run = run_store.read_run()
         judged = {pair.cell_id: pair.code for pair in run_store.read_rows(PairRow)}
@@ -182,9 +174,9 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
     """Check that a run can go on as it began, then run the cells of it that are wanted."""
     suite, full = make_plan(replace(request, only=""))
     passed = sides.passed_on(request.passed)
-    here = machine.read_machine()
-    run_store = store.open_run(request.out)
-    continuing.refuse_changed_plan(run_store, request.suite, suite, full)
+    here = fingerprint.read_machine()
+    run_store = open_run(request.out)
+    resume.refuse_changed_plan(run_store, request.suite, suite, full)
     planned = replace(full, cells=tuple(c for c in full.cells if c.cell_id in wanted))
     _require_gpus(here, request.device, planned)
     before = run_store.read_run()
@@ -199,7 +191,7 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
         run = run_store.read_run()
         _refuse_held(run_store, wanted)
         run.pop("finished", None)
-        continuing.refuse_changed_environments(run_store, wanted, built)
+        resume.refuse_changed_environments(run_store, wanted, built)
         ids = {*run["cells"], *wanted}
         cells = [cell for cell in full.cells if cell.cell_id in ids]
         run |= {
@@ -209,7 +201,7 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
             "estimated_s": _chosen(full.estimated_s, wanted) | run["estimated_s"],
             "not_chosen": [cell.cell_id for cell in full.cells if cell.cell_id not in ids],
             "sittings": [*run["sittings"], _sitting(here)],
-            "environments": continuing.environments_of(run["environments"], built),
+            "environments": resume.environments_of(run["environments"], built),
             "roofline": run["roofline"] | floors,
             "state": State.RUNNING,
         }
@@ -238,15 +230,15 @@ def _floors(
 ) -> dict[str, Any]:
     """Floor of each cell that runs on a GPU, from its kernels timed alone."""
     cells = [cell for cell in planned if cell.trials[0].job.device == "cuda"]
-    floors = roofline.measure(cells, built["flashdreams"], watcher.note)
+    floors = kernel_time.measure(cells, built["flashdreams"], watcher.note)
     return {cell_id: asdict(floor) for cell_id, floor in floors.items()}
 
 
-def _sitting(here: machine.Machine) -> dict[str, Any]:
+def _sitting(here: fingerprint.Machine) -> dict[str, Any]:
     return {"started": now(), "machine": asdict(here)}
 
 
-def _require_gpus(here: machine.Machine, device_key: str, planned: Plan) -> None:
+def _require_gpus(here: fingerprint.Machine, device_key: str, planned: Plan) -> None:
     """Refuse a device that is not here, has too few GPUs, or is in use by somebody else.
 
     Raises:
@@ -254,7 +246,7 @@ def _require_gpus(here: machine.Machine, device_key: str, planned: Plan) -> None
     """
     device = suites.load_devices()[device_key]
     most = max((t.job.gpus for cell in planned.cells for t in cell.trials), default=1)
-    machine.require_device(here, device_key, device, most)
+    fingerprint.require_device(here, device_key, device, most)
     if device.torch_device == "cuda":
         # Where another fdbench has them, they are waited for and looked at before each cell.
         with gpus.leased_now(gpus.pick_gpus(most)) as ours:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from harness.units import format_interval, format_ms, format_percent
 from reports.latency import LatencyRow
-from reports.sides import display_device, display_side, side_colour
+from reports.side_names import display_device, display_side, side_colour
 from reports.svg import Chart, draw
 
 _LINE_PT, _BAR_PT, _GAP_PT = 15.0, 19.0, 9.0

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from harness.judging.stats import WARMUP_AR_STEPS
 from harness.records import Phase, Role, StepRow
-from harness.stats import WARMUP_AR_STEPS
 from reports.distance import DistanceTable
-from reports.evidence import CellEvidence
 from reports.latency import COMPARED_STAGE, is_streaming
-from reports.sides import FLASHDREAMS_COLOUR, display_side, pair_colours
+from reports.run_view import CellEvidence
+from reports.side_names import FLASHDREAMS_COLOUR, display_side, pair_colours
 from reports.stages import StageTable
 from reports.svg import INK, LEGEND_CHARACTERS, MUTED, Chart, draw
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.parity import within
+from harness.judging.parity import within
 from harness.records import ParityRow, Verdict
-from reports.evidence import CellEvidence
-from reports.sides import display_side
+from reports.run_view import CellEvidence
+from reports.side_names import display_side
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,14 +7,14 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import quote
 
-from harness import stats
-from harness.imports import LOG_FILE, ImportRecord
-from harness.manifest import IMPORTS
+from harness.integrity.imports import LOG_FILE, ImportRecord
+from harness.judging import stats
+from harness.plan.suites import Recipe, load_recipes
 from harness.records import ImportedFigure, Origin
-from harness.suites import Recipe, load_recipes
+from harness.store.manifest import IMPORTS
 from reports.bars import grouped_bars
-from reports.evidence import ImportedLog
-from reports.sides import display_place
+from reports.run_view import ImportedLog
+from reports.side_names import display_place
 from reports.svg import Chart
 
 

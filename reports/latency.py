@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import mean
 
-from harness import stats
+from harness.judging import stats
 from harness.records import Phase, Role, StepRow, Verdict
-from harness.store import Store
-from reports.evidence import CellEvidence, stored_cells
+from harness.store.run import Store
+from harness.units import speedup_percent
 from reports.measurement import clock_fault, disturbance
-from reports.sides import listed
+from reports.run_view import CellEvidence, stored_cells
+from reports.side_names import listed
 
 COMPARED_STAGE = "diffuse"
 """From the first denoising call of an AR step to its KV update: the stage both sides have."""
@@ -188,7 +189,7 @@ def _row(
     each = [tuple(measured.ms for measured in side) for side in (upstream, flashdreams)]
     speedup, interval = None, None
     if not withheld and upstream_ms is not None and flashdreams_ms is not None:
-        speedup = stats.speedup_percent(upstream_ms, flashdreams_ms)
+        speedup = speedup_percent(upstream_ms, flashdreams_ms)
         interval = stats.speedup_interval(*each)
     return LatencyRow(
         cell_id=cell.cell_id,

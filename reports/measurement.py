@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from harness.kernels import attention_ms
 from harness.records import REPEATED, ParityRow, Phase, Role, StepRow, TrialRow
-from reports.evidence import CellEvidence
-from reports.sides import display_side
+from harness.trials.kernels import attention_ms
+from reports.run_view import CellEvidence
+from reports.side_names import display_side
 
 PUBLISHABLE = 0.005
 """Relative difference between clocks above which no speed-up is shown."""

@@ -3,13 +3,12 @@
 import shlex
 from dataclasses import dataclass
 
-from harness import imports
-from harness.stats import MIN_PROCESSES
+from harness.integrity import imports
+from harness.judging.stats import MIN_PROCESSES
 from harness.units import format_counted
 from reports.bars import latency_charts
 from reports.charts import distance_chart, stage_chart, step_chart
 from reports.distance import DistanceTable, distance_table
-from reports.evidence import CellEvidence, Evidence
 from reports.imported import ImportedSection, imported_section
 from reports.latency import LatencyRow, latency_of, protocol_notes
 from reports.measurement import (
@@ -32,7 +31,8 @@ from reports.provenance import (
     trial_lines,
 )
 from reports.published_page import Comparison, per_scene
-from reports.sides import display_device, pair_names
+from reports.run_view import CellEvidence, Evidence
+from reports.side_names import display_device, pair_names
 from reports.stages import StageTable, stage_table
 from reports.svg import Chart
 from reports.verdicts import Answer, VerdictRow, answer, verdict_rows

@@ -12,8 +12,8 @@ from packaging.utils import canonicalize_name
 
 from harness.records import Role, TrialRow
 from harness.units import format_counted
-from reports.evidence import CellEvidence, Evidence
-from reports.sides import display_side, listed, pair_names, sentence_case
+from reports.run_view import CellEvidence, Evidence
+from reports.side_names import display_side, listed, pair_names, sentence_case
 
 SHORT_DIGEST = 12
 """Hex digits of a digest shown where the whole one would not fit."""

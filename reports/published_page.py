@@ -4,17 +4,17 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harness import stats
+from harness.judging import stats
 from harness.logs import PARSERS
-from harness.published import PublishedRow, RawLog, load_published
+from harness.plan.published import PublishedRow, RawLog, load_published
+from harness.plan.suites import SUITES_DIR
 from harness.records import LogStep, Role
-from harness.suites import SUITES_DIR
 from reports.bars import grouped_bars
-from reports.evidence import CellEvidence, Evidence
 from reports.imported import STATED, imported_rows
 from reports.latency import LatencyRow, latency_of, step_row
 from reports.provenance import reported
-from reports.sides import display_place, display_side, listed
+from reports.run_view import CellEvidence, Evidence
+from reports.side_names import display_place, display_side, listed
 from reports.svg import Chart
 
 CITED_AR: Final = 5

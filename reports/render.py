@@ -8,14 +8,14 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from harness.durable import write_text
 from harness.errors import EnvironmentFault
+from harness.store.durable import write_text
 from harness.units import format_duration, format_error, format_interval, format_ms, format_percent
-from reports.evidence import read_evidence
 from reports.page import build_page
 from reports.provenance import SHORT_DIGEST
 from reports.published_page import build_published, figures_of
-from reports.sides import display_device, display_side, sentence_case
+from reports.run_view import read_evidence
+from reports.side_names import display_device, display_side, sentence_case
 from reports.verdicts import format_ratio
 
 TEMPLATES_DIR: Final = Path(__file__).resolve().parent.parent / "templates"

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from statistics import median
 
+from harness.judging.stats import WARMUP_AR_STEPS
 from harness.records import Phase, Role, StepRow
-from harness.stats import WARMUP_AR_STEPS
-from reports.evidence import CellEvidence
 from reports.latency import COMPARED_STAGE, DECODE, is_streaming
-from reports.sides import display_side
+from reports.run_view import CellEvidence
+from reports.side_names import display_side
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from harness.errors import ExitCode
 from harness.records import Verdict
 from harness.units import format_error
 from reports.distance import DistanceRow, distance_table
-from reports.evidence import CellEvidence, Evidence
-from reports.sides import listed, sentence_case
+from reports.run_view import CellEvidence, Evidence
+from reports.side_names import listed, sentence_case
 
 
 @dataclass(frozen=True, kw_only=True)

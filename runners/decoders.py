@@ -10,7 +10,7 @@ from flashdreams.recipes.wan import WanVAEDecoder, WanVAEDecoderConfig
 from safetensors import safe_open
 
 from runners.protocol import drive, wire
-from runners.protocol.inputs import InputMismatchError
+from runners.protocol.seeded_inputs import InputMismatchError
 
 CONFIGS: dict[str, type[WanVAEDecoderConfig] | type[TeahvVAEDecoderConfig]] = {
     "wan_vae": WanVAEDecoderConfig,

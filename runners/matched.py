@@ -34,8 +34,8 @@ from runners import decoders, exact_timesteps
 from runners.captured_graph import GraphWatch
 from runners.cpu import CpuProfiler
 from runners.protocol import drive, wire
-from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from runners.protocol.recorder import Recorder
+from runners.protocol.seeded_inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 
 Config = TypeVar("Config", bound=RunnerConfig)
 

@@ -14,12 +14,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from harness import gates, imports, plan, suites
 from harness.errors import Interrupted
+from harness.integrity import imports
+from harness.judging import gates
 from harness.logs.detection import read_log
-from harness.machine import read_machine
+from harness.machine.fingerprint import read_machine
+from harness.plan import suites
+from harness.plan.cells import plan_suite
 from harness.records import ImportedStep, Origin, StepRow, TrialRow
-from harness.store import Store, open_run
+from harness.store.run import Store, open_run
 from reports.render import render_run
 from tests.fakes import samples, workplace
 
@@ -108,7 +111,7 @@ def plan_and_gate_speed() -> float:
     rows = [samples.trial_row(trial) for trial in cell.trials]
 
     def work() -> None:
-        plan.plan_suite("bench", large, recipes, "cpu", device)
+        plan_suite("bench", large, recipes, "cpu", device)
         for _ in range(10_000):
             gates.judge(cell, rows, (), parity)
 

@@ -16,20 +16,20 @@ from pathlib import Path
 
 import psutil
 
-from harness import engine, environments
-from harness.environments import BuiltEnvironment, Environment
+from harness.environments.declared import PROJECT_DIR, BuiltEnvironment, Environment
 from harness.errors import EnvironmentFault
-from harness.launch import Limits, launch
-from harness.machine import read_machine
-from harness.owners import OWNER, owner_label
+from harness.machine.fingerprint import read_machine
+from harness.machine.owners import OWNER, owner_label
 from harness.records import Outcome
-from harness.sandboxes import finish
+from harness.sandboxes import engine
 from harness.sandboxes.contract import Launch
+from harness.sandboxes.start import run_launch
+from harness.trials.launch import Limits, launch
 from runners.protocol.wire import Artifact
 from tests.fakes import samples, workplace
 from tests.fakes.listener import Listener
 
-PAGE = environments.PROJECT_DIR / "docs" / "benchmarks.md"
+PAGE = PROJECT_DIR / "docs" / "benchmarks.md"
 FAKES = Path(__file__).parent / "fakes"
 FAULTS = {
     "completes": Outcome.COMPLETED,
@@ -60,7 +60,7 @@ def bare(image, network):
 
 def hardened(image, folder):
     """The same through the sandbox, with everything it asks for."""
-    finish(Launch(command=["/bin/true"], folder=folder, image=image), 60)
+    run_launch(Launch(command=["/bin/true"], folder=folder, image=image), 60)
 
 
 def medians_ms(actions, times):
@@ -95,7 +95,7 @@ def after_adapter_change(folder, image):
 def soak(folder, image, trials):
     """Trials with random faults in containers; what went wrong or was left."""
     code = folder / "code"
-    shutil.copytree(environments.PROJECT_DIR / "runners", code / "runners")
+    shutil.copytree(PROJECT_DIR / "runners", code / "runners")
     for name in ("steps.py", "faults.py"):
         shutil.copyfile(FAKES / name, code / name)
     shutil.copyfile(FAKES / "faults.py", code / "adapter.py")

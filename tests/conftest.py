@@ -11,11 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine, environments, sources
-from harness.environments import PROJECT_DIR, BuiltEnvironment, Environment
+from harness.environments import sources
+from harness.environments.declared import (
+    ENVIRONMENTS_DIR,
+    PROJECT_DIR,
+    BuiltEnvironment,
+    Environment,
+    build_environment,
+    cache_dir,
+    load_environments,
+)
 from harness.errors import EnvironmentFault
-from harness.launch import Limits, launch
-from harness.owners import OWNER, owner_label
+from harness.machine.owners import OWNER, owner_label
+from harness.sandboxes import engine
+from harness.trials.launch import Limits, launch
 from runners.protocol.wire import Artifact
 from tests.command import Finished, fdbench
 from tests.fakes import samples, workplace
@@ -41,7 +50,7 @@ def smoke_run(tmp_path_factory) -> Finished:
 def environments_dir(tmp_path) -> Path:
     """A copy of the declared environments, for a test to spoil an adapter in."""
     copy = tmp_path / "upstream_envs"
-    shutil.copytree(environments.ENVIRONMENTS_DIR, copy)
+    shutil.copytree(ENVIRONMENTS_DIR, copy)
     return copy
 
 
@@ -67,7 +76,7 @@ def place(tmp_path, monkeypatch):
 def official_run(tmp_path_factory) -> Finished:
     """The whole suite of official upstream runners, run once."""
     folder = tmp_path_factory.mktemp("official") / "run"
-    for name, declared in environments.load_environments().items():
+    for name, declared in load_environments().items():
         if declared.source:
             require_source(name)
     return fdbench("run", "--suite", "official", "--gpu", "cpu", "--out", folder, folder=folder)
@@ -75,18 +84,18 @@ def official_run(tmp_path_factory) -> Finished:
 
 def require_source(name: str) -> Path:
     """The staged source of an environment; skips where upstream cannot be reached from here."""
-    source = environments.load_environments()[name].source
+    source = load_environments()[name].source
     if "FDBENCH_SOURCES" not in os.environ:
         words = ["git", "ls-remote", "--exit-code", source.url, "HEAD"]
         if subprocess.run(words, capture_output=True, check=False, timeout=60).returncode:
             pytest.skip(f"{source.url} cannot be reached and FDBENCH_SOURCES is not set")
-    return sources.stage(name, source, environments.cache_dir() / "sources", print)
+    return sources.stage(name, source, cache_dir() / "sources", print)
 
 
 @pytest.fixture(scope="session")
-def flashdreams_env() -> environments.BuiltEnvironment:
+def flashdreams_env() -> BuiltEnvironment:
     """The candidate's environment, built if need be."""
-    return environments.build("flashdreams", print)
+    return build_environment("flashdreams", print)
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +161,7 @@ def trial(tmp_path):
 @pytest.fixture
 def run(environment, trial, tmp_path, monkeypatch):
     """Launches the side that goes the way that is named, and looks after it often."""
-    monkeypatch.setattr("harness.launch._POLL_S", 0.05)
+    monkeypatch.setattr("harness.trials.launch._POLL_S", 0.05)
 
     def launched(behaviour, limits=GENEROUS, watcher=None, grant=None, image=None, **job_changes):
         return launch(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.records import TrialRow
-from harness.store import open_run
+from harness.store.run import open_run
 from tests.command import FDBENCH, fdbench
 from tests.fakes import workplace
 

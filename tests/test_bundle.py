@@ -4,7 +4,8 @@ import subprocess
 
 import pytest
 
-from harness import bundle, environments, locks
+from harness.environments import bundle, requirement_locks
+from harness.environments.declared import ENVIRONMENTS_DIR
 from harness.errors import EnvironmentFault, UsageFault
 from tests.fakes.command import fdbench
 
@@ -95,8 +96,8 @@ def test_kit_for_another_processor(tmp_path):
 
 def test_host_that_has_everything_gets_an_empty_folder_of_wheels(tmp_path):
     """FDBENCH_WHEELS names it, and a name of no folder is refused."""
-    lock = locks.read_lock(environments.ENVIRONMENTS_DIR / "wan21" / locks.OWN_LOCK)
-    full = bundle.Host(packages=locks.versions(lock), python="3.12")
+    lock = requirement_locks.read_lock(ENVIRONMENTS_DIR / "wan21" / requirement_locks.OWN_LOCK)
+    full = bundle.Host(packages=requirement_locks.versions(lock), python="3.12")
     bundle._fetch_environments(["wan21"], tmp_path / "wheels", full)
 
     assert list((tmp_path / "wheels").iterdir()) == []

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import environments, inputs, workflow
-from harness.launch import Limits, launch
+from harness import workflow
+from harness.environments.declared import build_environment
 from harness.records import Outcome
+from harness.trials import inputs
+from harness.trials.launch import Limits, launch
 from runners.protocol.wire import Artifact, sha256_file
 from tests.fakes.listener import Listener
 
@@ -51,7 +53,7 @@ def test_side_names_the_parameter_that_is_wrong(side, how, flashdreams_env, tmp_
     ready = inputs.prepare(trial, flashdreams_env)
     weights = damage(Path(ready.job.weights.path), how, tmp_path / "damaged.safetensors")
     spoiled = replace(ready, job=replace(ready.job, weights=weights))
-    result = launch(spoiled, environments.build(side, print), tmp_path / "w", Listener(), Limits())
+    result = launch(spoiled, build_environment(side, print), tmp_path / "w", Listener(), Limits())
 
     assert result.row.outcome == Outcome.FAILED
     assert OWN_NAMES[side] in result.row.reason

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from harness import repair
 from harness.errors import ExitCode
-from harness.estimate import ROOFLINE_S
-from harness.machine import read_machine
-from harness.plan import need_of
+from harness.integrity import repair
+from harness.judging.stats import MIN_PROCESSES
+from harness.machine.fingerprint import read_machine
+from harness.plan.cells import need_of
+from harness.plan.estimate import ROOFLINE_S
+from harness.plan.suites import load_devices, load_recipes
 from harness.records import Role, TrialRow, Verdict
-from harness.stats import MIN_PROCESSES
-from harness.store import open_run
-from harness.suites import load_devices, load_recipes
-from reports.evidence import read_evidence
+from harness.store.run import open_run
 from reports.latency import latency_rows
 from reports.measurement import clock_fault
 from reports.published_page import build_published, figures_of
 from reports.render import render_run
+from reports.run_view import read_evidence
 from tests.fakes.command import fdbench
 
 README = Path(__file__).parent.parent / "README.md"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import ExitCode
-from harness.gates import judge
+from harness.judging.gates import judge
 from harness.records import Role, Side, Verdict
 from tests.fakes import samples
 

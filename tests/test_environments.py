@@ -7,8 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from harness import environments
-from harness.environments import BuiltEnvironment, Environment, load_environments
+from harness.environments.declared import (
+    _MARKER,
+    ENVIRONMENTS_DIR,
+    BuiltEnvironment,
+    Environment,
+    _digest,
+    build_environment,
+    built_copies,
+    cache_dir,
+    folder_of,
+    load_environments,
+    remove_environment,
+    stage_code,
+)
 from harness.errors import UsageFault
 from tests.fakes.command import fdbench
 
@@ -38,14 +50,14 @@ def pretend_built(cache, name, digest="0123456789ab" + "0" * 52):
     folder = cache / "envs" / f"{name}-{digest[:12]}"
     folder.mkdir(parents=True)
     marker = {"name": name, "digest": digest, "packages": []}
-    (folder / environments._MARKER).write_text(json.dumps(marker))
+    (folder / _MARKER).write_text(json.dumps(marker))
     return folder
 
 
 def test_every_folder_with_a_declaration_loads():
     """What ships are the candidate and its references, each with a command."""
     declared = load_environments()
-    folders = {path.parent.name for path in environments.ENVIRONMENTS_DIR.glob("*/env.toml")}
+    folders = {path.parent.name for path in ENVIRONMENTS_DIR.glob("*/env.toml")}
 
     assert set(declared) == folders >= {"flashdreams", "diffusers", "fastvideo"}
     assert all("{job}" in environment.command for environment in declared.values())
@@ -65,7 +77,7 @@ def test_shipped_packages_are_pinned(name):
 @pytest.mark.parametrize("name", sorted(load_environments()))
 def test_adapter_is_where_the_command_expects_it(name):
     """An environment that starts an adapter has one."""
-    has_adapter = (environments.ENVIRONMENTS_DIR / name / "adapter.py").exists()
+    has_adapter = (ENVIRONMENTS_DIR / name / "adapter.py").exists()
 
     assert ("adapter.py" in load_environments()[name].command) == has_adapter
 
@@ -90,9 +102,9 @@ def test_mistyped_declaration_is_refused(declared_dir, old, new, key):
 def test_unknown_environment_is_refused(cache, declared_dir):
     """An unknown name is answered with the nearest; of a folder of one's own, with what it has."""
     with pytest.raises(UsageFault, match="nearest: diffusers"):
-        environments.build("difusers", print)
+        build_environment("difusers", print)
     with pytest.raises(UsageFault, match=r"no fak/env\.toml in it; it has fake"):
-        environments.build("fak", print, declared_dir)
+        build_environment("fak", print, declared_dir)
 
 
 @pytest.mark.parametrize(
@@ -109,47 +121,47 @@ def test_digest_is_of_what_is_installed(changes, is_same):
     """Only what decides the files of an environment makes a new one."""
     changed = dataclasses.replace(DECLARED, **changes)
 
-    assert (environments._digest(changed) == environments._digest(DECLARED)) is is_same
+    assert (_digest(changed) == _digest(DECLARED)) is is_same
 
 
 def test_digest_depends_on_the_constraints(tmp_path, monkeypatch):
     """Constraints decide versions, so they decide the name."""
     (tmp_path / "constraints.txt").write_text("numpy==2.4.6\n")
-    before = environments._digest(DECLARED)
-    monkeypatch.setattr(environments, "ENVIRONMENTS_DIR", tmp_path)
+    before = _digest(DECLARED)
+    monkeypatch.setattr("harness.environments.declared.ENVIRONMENTS_DIR", tmp_path)
 
-    assert environments._digest(DECLARED) != before
+    assert _digest(DECLARED) != before
 
 
 def test_built_environment_is_used_again(cache, declared_dir):
     """What was built stays, without a word to the user, and is named by its digest."""
-    digest = environments._digest(load_environments(declared_dir)["fake"])
+    digest = _digest(load_environments(declared_dir)["fake"])
     folder = pretend_built(cache, "fake", digest)
     said = []
-    built = environments.build("fake", said.append, declared_dir)
+    built = build_environment("fake", said.append, declared_dir)
 
     assert (built.folder, built.digest, said) == (folder, digest, [])
 
 
 def test_staged_code_is_a_copy_under_its_digest(cache, declared_dir):
     """Editing an adapter makes new staged code and leaves the old, which a run may still use."""
-    first_digest, first = environments.stage_code(declared_dir / "fake")
+    first_digest, first = stage_code(declared_dir / "fake")
     (declared_dir / "fake" / "adapter.py").write_text("print('two')\n")
-    second_digest, second = environments.stage_code(declared_dir / "fake")
+    second_digest, second = stage_code(declared_dir / "fake")
 
     assert first_digest != second_digest
     assert (first / "adapter.py").read_text() == "print('one')\n"
     assert (second / "adapter.py").read_text() == "print('two')\n"
     assert (first / "runners" / "protocol" / "wire.py").is_file()
-    assert environments.stage_code(declared_dir / "fake") == (second_digest, second)
+    assert stage_code(declared_dir / "fake") == (second_digest, second)
     assert {path.name for path in (cache / "code").iterdir()} == {first.name, second.name}
 
 
 def test_staged_code_that_was_edited_is_not_used(cache, declared_dir):
     """The digest of a run is that of the bytes that ran, whatever happened in the cache."""
-    _, code = environments.stage_code(declared_dir / "fake")
+    _, code = stage_code(declared_dir / "fake")
     (code / "adapter.py").write_text("print('edited')\n")
-    _, again = environments.stage_code(declared_dir / "fake")
+    _, again = stage_code(declared_dir / "fake")
 
     assert (again / "adapter.py").read_text() == "print('one')\n"
 
@@ -181,17 +193,17 @@ def test_installed_lists_finished_builds_only(cache):
     folder = pretend_built(cache, "fake")
     (cache / "envs" / "fake-111111111111").mkdir()
 
-    assert [path for _, path, _ in environments.installed("fake")] == [folder]
-    assert environments.installed("other") == []
+    assert [path for _, path, _ in built_copies("fake")] == [folder]
+    assert built_copies("other") == []
 
 
 def test_list_says_what_is_on_disk_as_json(cache):
     """A script learns which copy is current and where the others are."""
     name, declared = next(iter(load_environments().items()))
     old = pretend_built(cache, name)
-    current = environments.folder_of(name, declared)
+    current = folder_of(name, declared)
     current.mkdir(parents=True)
-    (current / environments._MARKER).write_text(json.dumps({"digest": "f" * 64}))
+    (current / _MARKER).write_text(json.dumps({"digest": "f" * 64}))
     rows = json.loads(fdbench("env", "list", "--json").out)
     found = {one["folder"]: one["current"] for one in rows[0]["on_disk"]}
 
@@ -207,7 +219,7 @@ def test_remove_takes_half_made_ones_too(cache):
     half.mkdir()
     Path(f"{folder}.lock").touch()
 
-    assert sorted(environments.remove("fake")) == sorted([folder, half])
+    assert sorted(remove_environment("fake")) == sorted([folder, half])
     assert list((cache / "envs").iterdir()) == []
 
 
@@ -215,18 +227,18 @@ def test_remove_spares_a_longer_name(cache):
     """``wan`` is not ``wan-vace``."""
     spared = pretend_built(cache, "wan-vace")
     pretend_built(cache, "wan")
-    environments.remove("wan")
+    remove_environment("wan")
 
     assert spared.exists()
-    assert environments.installed("wan") == []
-    assert [path for _, path, _ in environments.installed("wan-vace")] == [spared]
+    assert built_copies("wan") == []
+    assert [path for _, path, _ in built_copies("wan-vace")] == [spared]
 
 
 def test_cache_is_where_the_variable_says(cache, monkeypatch):
     """``FDBENCH_CACHE`` decides; empty is as if it were not set."""
-    assert environments.cache_dir() == cache
+    assert cache_dir() == cache
     monkeypatch.setenv("FDBENCH_CACHE", "")
-    assert environments.cache_dir() == (Path.home() / ".cache" / "fdbench").resolve()
+    assert cache_dir() == (Path.home() / ".cache" / "fdbench").resolve()
 
 
 def test_relative_cache_is_made_absolute(tmp_path, monkeypatch):
@@ -234,14 +246,14 @@ def test_relative_cache_is_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FDBENCH_CACHE", "cache")
 
-    assert environments.cache_dir() == tmp_path / "cache"
+    assert cache_dir() == tmp_path / "cache"
 
 
 def test_declaration_without_an_adapter_stages_the_runners(cache, declared_dir):
     """The candidate has no adapter; its runners are staged."""
     shutil.copytree(declared_dir / "fake", declared_dir / "bare")
     (declared_dir / "bare" / "adapter.py").unlink()
-    _, code = environments.stage_code(declared_dir / "bare")
+    _, code = stage_code(declared_dir / "bare")
 
     assert not (code / "adapter.py").exists()
     assert (code / "runners" / "self_forcing.py").is_file()

@@ -19,8 +19,8 @@ from harness.errors import (
     UsageFault,
     worst,
 )
-from harness.machine import Machine, require_device
-from harness.suites import load_devices
+from harness.machine.fingerprint import Machine, require_device
+from harness.plan.suites import load_devices
 from tests.fakes.command import fdbench
 
 ORDER = (7, 5, 3, 4, 1, 6, 0)

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine, inputs
 from harness.errors import EnvironmentFault
-from harness.launch import Grant, Limits
-from harness.owners import OWNER, owner_label
+from harness.machine.owners import OWNER, owner_label
 from harness.records import Outcome
+from harness.sandboxes import engine
+from harness.trials import inputs
+from harness.trials.launch import Grant, Limits
 from tests.fakes import samples
 from tests.fakes.listener import Listener
 

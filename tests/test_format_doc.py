@@ -5,10 +5,13 @@ import re
 
 import pytest
 
-from harness import environments, records, schema, sources, suites, workflow
-from harness.environments import PROJECT_DIR
-from harness.evidence import TrialRecord
-from harness.imports import ImportRecord
+from harness import records, workflow
+from harness.environments import sources
+from harness.environments.declared import PROJECT_DIR, Environment
+from harness.integrity.imports import ImportRecord
+from harness.plan import suites
+from harness.store import schema
+from harness.trials.evidence import TrialRecord
 from runners.protocol import wire
 
 TEXT = (PROJECT_DIR / "docs" / "FORMAT.md").read_text()
@@ -28,7 +31,7 @@ RECORDS = [
     *own_records(wire),
     *own_records(suites),
     records.ExpectedDifference,
-    environments.Environment,
+    Environment,
     sources.Source,
     TrialRecord,
     ImportRecord,

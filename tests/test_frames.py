@@ -7,13 +7,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from harness import plan, schema
-from harness.comparing import differ
 from harness.errors import ExitCode, IntegrityFault
-from harness.gates import judge
-from harness.kernels import wrong_attention
+from harness.integrity.comparing import differ
+from harness.judging.gates import judge
+from harness.plan.cells import plan_suite
+from harness.plan.suites import Suite, SuiteCell, load_devices, load_recipes
 from harness.records import Driven, ParityRow, Role, Verdict
-from harness.suites import Suite, SuiteCell, load_devices, load_recipes
+from harness.store import schema
+from harness.trials.kernels import wrong_attention
 from runners.protocol import wire
 from tests import test_report
 from tests.fakes import samples
@@ -250,7 +251,7 @@ def test_only_driven_decoders_are_planned(decoders, settings, reason):
         "flashdreams": Driven(recipes=(TAEHV,), decoders=("taehv", "wan_vae")),
         "fastvideo": Driven(recipes=(TAEHV,), decoders=decoders),
     }
-    planned = plan.plan_suite("mine", suite, load_recipes(), "cpu", load_devices()["cpu"], driven)
+    planned = plan_suite("mine", suite, load_recipes(), "cpu", load_devices()["cpu"], driven)
 
     if reason:
         assert planned.unsupported[0].reason.startswith(reason)

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from harness import repair
 from harness.errors import IntegrityFault
-from harness.findings import Kind
+from harness.integrity import repair
+from harness.integrity.findings import Kind
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
-from harness.runfile import dump_run
-from harness.store import open_run
+from harness.store.run import open_run
+from harness.store.run_record import dump_run
 from tests.fakes.command import fdbench
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import ExitCode
-from harness.gates import judge
-from harness.matching import compare
+from harness.judging.gates import judge
 from harness.records import Outcome, Role, Verdict
+from harness.trials.matching import compare
 from tests.fakes import samples
 
 NAN = float("nan")

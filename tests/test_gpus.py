@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import gpus
 from harness.errors import EnvironmentFault
+from harness.machine import gpus
 
 HOLDER = """
 import sys, time
-from harness.gpus import leased
+from harness.machine.gpus import leased
 with leased((sys.argv[1],), print):
     print("held", flush=True)
     sys.stdin.readline()
@@ -30,7 +30,7 @@ def gpu(tmp_path, monkeypatch):
 def hold(gpu, folder):
     """Another harness that has the GPU until its input ends."""
     code = (
-        f"from pathlib import Path; from harness import gpus; gpus._LOCKS = Path({str(folder)!r})"
+        f"from pathlib import Path; from harness.machine import gpus; gpus._LOCKS = Path({str(folder)!r})"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code + HOLDER, gpu],

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from harness import host_packages
+from harness.environments import host_packages
 from harness.errors import EnvironmentFault, UsageFault
 
 LOOK = (
@@ -177,7 +177,7 @@ def test_python_of_the_system_makes_it_too(wheels, tmp_path):
         pytest.skip("needs a Python 3.11 or newer of Debian's")
     write_wheel(wheels)
     code = (
-        "import sys; from pathlib import Path; from harness import host_packages\n"
+        "import sys; from pathlib import Path; from harness.environments import host_packages\n"
         "host_packages._site_folders = lambda: sys.argv[3:]\n"
         "host_packages.install(['fdbench-tiny'], [], Path(sys.argv[1]), Path(sys.argv[2]))\n"
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine, environments, images, locks
-from harness.environments import ENVIRONMENTS_DIR
+from harness.environments import images, requirement_locks
+from harness.environments.declared import ENVIRONMENTS_DIR, load_environments
 from harness.errors import EnvironmentFault, UsageFault
+from harness.sandboxes import engine
 from tests.fakes import workplace
 
 SECRET = "canary-0123456789abcdef"
@@ -213,14 +214,14 @@ def has_buildkit(program):
     return done.returncode == 0 and "--secret" in done.stdout
 
 
-@pytest.mark.parametrize("name", sorted(environments.load_environments()))
+@pytest.mark.parametrize("name", sorted(load_environments()))
 def test_every_environment_is_locked_as_declared(name):
     """Each has a lock with what it declares, with hashes, and one torch for all."""
-    declared = environments.load_environments()[name]
-    own = locks.read_lock(ENVIRONMENTS_DIR / name / locks.OWN_LOCK)
-    common = locks.read_lock(ENVIRONMENTS_DIR / locks.COMMON_LOCK)
+    declared = load_environments()[name]
+    own = requirement_locks.read_lock(ENVIRONMENTS_DIR / name / requirement_locks.OWN_LOCK)
+    common = requirement_locks.read_lock(ENVIRONMENTS_DIR / requirement_locks.COMMON_LOCK)
 
-    assert locks.stale(declared, name, ENVIRONMENTS_DIR) == ""
+    assert requirement_locks.stale(declared, name, ENVIRONMENTS_DIR) == ""
     assert not own.keys() & common.keys()
     assert all("--hash=sha256:" in block for block in (own | common).values())
     assert "torch" in common
@@ -230,9 +231,11 @@ def test_locks_agree_with_the_constraints():
     """A package that is constrained has that version in every lock."""
     lines = (ENVIRONMENTS_DIR / "constraints.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if "==" in line)
-    constraints = {locks.normalised(name): version for name, version in pinned.items()}
+    constraints = {requirement_locks.normalised(name): version for name, version in pinned.items()}
     for path in ENVIRONMENTS_DIR.glob("**/*.lock"):
-        for package, version in locks.versions(locks.read_lock(path)).items():
+        for package, version in requirement_locks.versions(
+            requirement_locks.read_lock(path)
+        ).items():
             assert constraints.get(package, version) == version, (path, package)
 
 
@@ -246,7 +249,7 @@ def test_stale_lock_is_refused(place):
 
 def test_missing_lock_is_refused(place):
     """Without a lock nothing is built."""
-    (place.environments_dir / "small" / locks.OWN_LOCK).unlink()
+    (place.environments_dir / "small" / requirement_locks.OWN_LOCK).unlink()
     with pytest.raises(
         UsageFault, match=r"requirements\.lock is missing; make it: fdbench env lock"
     ):
@@ -255,8 +258,10 @@ def test_missing_lock_is_refused(place):
 
 def test_torch_of_the_base_takes_the_place_of_the_locked_one():
     """Only PyTorch's own build goes without the lock's hash, and none of CUDA's packages come."""
-    locked = locks.requirements("flashdreams", ENVIRONMENTS_DIR, torch_from_base=False)
-    from_base = locks.requirements("flashdreams", ENVIRONMENTS_DIR, torch_from_base=True)
+    locked = requirement_locks.requirements("flashdreams", ENVIRONMENTS_DIR, torch_from_base=False)
+    from_base = requirement_locks.requirements(
+        "flashdreams", ENVIRONMENTS_DIR, torch_from_base=True
+    )
 
     assert "torch==2.13.0" in locked["torch.txt"]
     assert "nvidia-cublas==" in locked["torch.txt"]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import imports, repair
 from harness.errors import UsageFault
-from harness.findings import Kind
+from harness.integrity import imports, repair
+from harness.integrity.findings import Kind
 from harness.logs import PARSERS, PUBLISHED
 from harness.records import ImportedStep, LogStep, Origin
-from harness.store import Store, open_run, open_store
+from harness.store.run import Store, open_run, open_store
 from runners.protocol.wire import sha256_file
 from tests.fakes import workplace
 from tests.fakes.command import fdbench

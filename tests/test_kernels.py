@@ -5,10 +5,10 @@ from dataclasses import fields
 
 import pytest
 
-from harness import evidence
-from harness.kernels import attention_ms, wrong_attention
 from harness.records import Outcome, Phase
-from harness.schema import SCHEMA_VERSION
+from harness.store.schema import SCHEMA_VERSION
+from harness.trials import evidence
+from harness.trials.kernels import attention_ms, wrong_attention
 from runners.protocol import wire
 from tests.fakes import samples, steps
 

@@ -13,11 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine, gc, repair
 from harness.errors import Interrupted
-from harness.launch import Limits
-from harness.owners import OWNER, OWNER_VARIABLE, is_orphan, owner_label, runs_in_own_container
-from harness.store import open_run
+from harness.integrity import gc, repair
+from harness.machine.owners import (
+    OWNER,
+    OWNER_VARIABLE,
+    is_orphan,
+    owner_label,
+    runs_in_own_container,
+)
+from harness.sandboxes import engine
+from harness.store.run import open_run
+from harness.trials.launch import Limits
 from tests.conftest import alive, still_alive
 from tests.fakes import workplace
 from tests.fakes.listener import Listener
@@ -26,8 +33,8 @@ KILLS, SEED = 50, 20261124
 HARNESS = """
 import sys
 from pathlib import Path
-from harness.environments import BuiltEnvironment, Environment
-from harness.launch import Limits, launch
+from harness.environments.declared import BuiltEnvironment, Environment
+from harness.trials.launch import Limits, launch
 from runners.protocol.wire import Artifact
 from tests.fakes import samples
 from tests.fakes.listener import Listener

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.launch import Limits, launch
 from harness.records import Outcome
+from harness.trials.launch import Limits, launch
 from tests.fakes import samples
 from tests.fakes.listener import Listener
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from harness.errors import LogFormatError
 from harness.logs import columns, flashdreams
 from harness.records import LogStep
-from harness.schema import schema_of
+from harness.store.schema import schema_of
 from tests.fakes.samples import step_line
 
 GOLDEN = Path(__file__).parent / "golden"

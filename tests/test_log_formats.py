@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import stats
 from harness.errors import LogFormatError, UsageFault
+from harness.judging import stats
 from harness.logs import PARSERS, PUBLISHED
 from harness.logs.detection import read_log
 from harness.logs.stages import comparable

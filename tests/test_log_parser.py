@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness import stats
 from harness.errors import LogFormatError
+from harness.judging import stats
 from harness.logs import PARSERS
-from harness.plan import phase_at
+from harness.plan.sampling import phase_at
 from tests.fakes.samples import step_line
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -8,11 +8,12 @@ import time
 
 import pytest
 
-from harness import engine, images
+from harness.environments import images
 from harness.errors import EnvironmentFault
-from harness.launch import Grant
 from harness.records import TrialRow
-from harness.store import open_run
+from harness.sandboxes import engine
+from harness.store.run import open_run
+from harness.trials.launch import Grant
 from tests.fakes import workplace
 from tests.fakes.listener import Listener
 

@@ -3,8 +3,8 @@
 import pytest
 
 from harness.errors import EnvironmentFault
-from harness.machine import Machine, read_machine, require_device
-from harness.suites import load_devices
+from harness.machine.fingerprint import Machine, read_machine, require_device
+from harness.plan.suites import load_devices
 
 DEVICES = load_devices()
 H200 = DEVICES["h200"].nvml[0]

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from harness.matching import FLOAT_TOLERANCE, compare, describe, disobeyed
+from harness.trials.matching import FLOAT_TOLERANCE, compare, describe, disobeyed
 from runners.protocol.wire import Artifact, Job, Settings
 from tests.fakes import samples
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from harness.records import REPEATED, Phase, Role, Side
-from reports.evidence import CellEvidence
 from reports.latency import latency_of, protocol_notes
 from reports.measurement import ControlRow, clock_fault, controls_of, measured_sides
+from reports.run_view import CellEvidence
 from tests.fakes import samples
 from tests.test_report import pair_row
 

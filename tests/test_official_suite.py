@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from harness import environments
+from harness.environments.declared import load_environments
+from harness.plan.suites import load_suite
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
-from harness.store import open_run
-from harness.suites import load_suite
+from harness.store.run import open_run
 from tests.conftest import require_source
 from tests.test_spoiled_runs import run_cell, spoil
 
@@ -198,7 +198,7 @@ def test_the_first_frame_matters(tmp_path, environments_dir, old, new):
 def test_wrong_commit_is_refused_before_anything_runs(tmp_path, environments_dir):
     """Files other than the pinned commit's: exit code 5, and no run folder."""
     require_source("self_forcing")
-    pinned = environments.load_environments()["self_forcing"].source.tree_sha256
+    pinned = load_environments()["self_forcing"].source.tree_sha256
     spoil(environments_dir, "self_forcing/env.toml", pinned, "0" * 64)
 
     finished = run_cell(tmp_path, SELF_FORCING, envs=environments_dir)

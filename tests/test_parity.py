@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from harness.errors import IntegrityFault
-from harness.parity import compare_captures, within
+from harness.judging.parity import compare_captures, within
 from runners.protocol.wire import Capture, sha256_file
 
 LABELS = {

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import suites
 from harness.errors import IntegrityFault, UsageFault
-from harness.plan import captured_at, change_job, phase_at, phase_of, plan_suite, sigma_table
+from harness.plan import suites
+from harness.plan.cells import change_job, plan_suite
+from harness.plan.sampling import captured_at, phase_at, phase_of, sigma_table
+from harness.plan.suites import Suite, SuiteCell
 from harness.records import Driven, Phase, Role
-from harness.suites import Suite, SuiteCell
 from runners.protocol.wire import CAPTURED_AT, NEVER, Job
 from tests.fakes import samples
 

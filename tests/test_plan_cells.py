@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from harness import suites
 from harness.errors import UsageFault
-from harness.plan import cell_id_of, chosen, plan_suite, repeat_of
+from harness.plan import suites
+from harness.plan.cells import cell_id_of, chosen, plan_suite, repeat_of
+from harness.plan.suites import Suite, SuiteCell
 from harness.records import Role
-from harness.suites import Suite, SuiteCell
 from tests.fakes.workplace import CELL as CELL_TOML
 
 RECIPES, DEVICES = suites.load_recipes(), suites.load_devices()

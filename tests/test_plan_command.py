@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 
 from harness.cli.progress import PlainWatcher
-from harness.doctor import missing
-from harness.estimate import FRAMES_S_PER_GB, READ_S_PER_GB, START_S, estimate
-from harness.plan import need_of, plan_suite
-from harness.suites import load_devices, load_recipes, load_suite, suite_names
-from harness.telemetry import SLOWED
+from harness.environments.doctor import missing
+from harness.machine.telemetry import SLOWED
+from harness.plan.cells import need_of, plan_suite
+from harness.plan.estimate import FRAMES_S_PER_GB, READ_S_PER_GB, START_S, estimate
+from harness.plan.suites import load_devices, load_recipes, load_suite, suite_names
 from harness.units import format_duration
 from tests.fakes.command import fdbench
 from tests.fakes.nvml import Gpu, Nvml

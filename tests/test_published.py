@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import suites
-from harness.published import load_published
+from harness.plan import suites
+from harness.plan.published import load_published
 from harness.records import Role
-from reports.evidence import read_evidence
 from reports.published_page import build_published, figures_of, per_scene, read_log
+from reports.run_view import read_evidence
 
 PUBLISHED = load_published()
 RESULTS = Path(__file__).parent.parent / "docs" / "results"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.environments import PROJECT_DIR, Environment, command_words
-from harness.launch import Limits, launch
+from harness.environments.declared import PROJECT_DIR, Environment, command_words
 from harness.records import Outcome
+from harness.trials.launch import Limits, launch
 from tests.fakes import samples
 from tests.test_launch import Listener
 

@@ -2,7 +2,7 @@
 
 import re
 
-from harness.environments import PROJECT_DIR
+from harness.environments.declared import PROJECT_DIR
 
 TEXT = (PROJECT_DIR / "docs" / "RELIABILITY.md").read_text()
 

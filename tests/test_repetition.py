@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 
-from harness import repair
 from harness.errors import IntegrityFault, Interrupted
-from harness.findings import Kind
+from harness.integrity import repair
+from harness.integrity.findings import Kind
 from harness.records import REPEATED, PairRow, ParityRow, Role, StepRow, TelemetryRow, TrialRow
-from harness.store import open_run
-from reports.evidence import read_evidence
+from harness.store.run import open_run
 from reports.measurement import measured_sides
 from reports.render import render_run
+from reports.run_view import read_evidence
 from tests.fakes import workplace
 
 CELL = f"{workplace.RECIPE}.cpu.left"

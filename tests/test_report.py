@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import store
 from harness.errors import ExitCode
 from harness.records import PairRow, ParityRow, Phase, Role, StepRow, TrialRow, Verdict
+from harness.store.run import Store, create_run
 from reports.latency import latency_rows
 from reports.render import render_run
 
@@ -152,11 +152,9 @@ def parity_rows(errors: list[float]) -> list[ParityRow]:
 TRIALS = (trial_row(Role.REFERENCE, "official"), trial_row(Role.CANDIDATE, "flashdreams"))
 
 
-def make_run(
-    folder: Path, *, run=None, pair=None, trials=TRIALS, parity=(), steps=None
-) -> store.Store:
+def make_run(folder: Path, *, run=None, pair=None, trials=TRIALS, parity=(), steps=None) -> Store:
     """A stored run; ``steps`` default to four AR steps for each trial."""
-    made = store.create(folder)
+    made = create_run(folder)
     made.write_run(run or run_json())
     if pair is not None:
         made.write_rows([pair], PairRow)
@@ -171,12 +169,12 @@ def make_run(
     return made
 
 
-def passing_run(folder: Path, **changes) -> store.Store:
+def passing_run(folder: Path, **changes) -> Store:
     """A run whose only cell passes."""
     return make_run(folder, pair=pair_row(), parity=parity_rows([0.012] * 4), **changes)
 
 
-def rendered(made: store.Store) -> tuple[str, str]:
+def rendered(made: Store) -> tuple[str, str]:
     """HTML and Markdown of a run."""
     page = render_run(made.folder)
     return page.read_text("utf-8"), page.with_name("report.md").read_text("utf-8")

@@ -8,8 +8,8 @@ from html import unescape
 import pytest
 from playwright.sync_api import sync_playwright
 
-from harness import store
 from harness.records import Phase, Role, StepRow, TrialRow
+from harness.store.run import open_store
 from reports.render import render_run
 from tests.fakes.command import fdbench
 from tests.fakes.samples import step_line
@@ -218,4 +218,4 @@ def test_pages_with_imports_open_without_overflow(measured, tmp_path, name, widt
 
     assert (said, overflow_px <= 0) == ([], True)
     assert "222" in text
-    assert store.open_store(measured).imported_steps()["ar"].max() == 5
+    assert open_store(measured).imported_steps()["ar"].max() == 5

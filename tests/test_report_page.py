@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-from harness import store
 from harness.errors import IntegrityFault, UsageFault
 from harness.records import Phase
-from reports.evidence import CellEvidence, read_evidence
+from harness.store.run import RUN_FILE
 from reports.latency import latency_of
 from reports.page import build_page
 from reports.render import render_run
+from reports.run_view import CellEvidence, read_evidence
 from reports.stages import stage_table
 from tests.fakes.command import fdbench
 from tests.test_report import (
@@ -145,10 +145,10 @@ def test_folder_without_a_run_and_broken_run_file_are_refused(tmp_path):
     """The two things that leave nothing to show are named, not traced back."""
     with pytest.raises(UsageFault, match="not a run"):
         render_run(tmp_path)
-    (tmp_path / store.RUN_FILE).write_text("{", encoding="utf-8")
+    (tmp_path / RUN_FILE).write_text("{", encoding="utf-8")
     with pytest.raises(IntegrityFault, match="not JSON"):
         render_run(tmp_path)
-    (tmp_path / store.RUN_FILE).write_text('{"suite": "smoke"}', encoding="utf-8")
+    (tmp_path / RUN_FILE).write_text('{"suite": "smoke"}', encoding="utf-8")
     with pytest.raises(IntegrityFault, match="without a schema version"):
         render_run(tmp_path)
 

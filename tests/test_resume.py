@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import repair
 from harness.errors import EnvironmentFault, IntegrityFault, Interrupted, UsageFault
+from harness.integrity import repair
 from harness.records import PairRow, TrialRow
-from harness.store import Store, open_run
+from harness.store.run import Store, open_run
 from tests.fakes import workplace
 from tests.fakes.command import fdbench
 from tests.fakes.victim import Replay
@@ -46,7 +46,7 @@ def undisturbed(place):
 @pytest.fixture
 def replayed(monkeypatch, undisturbed):
     """Trials of this process come from the undisturbed run."""
-    monkeypatch.setattr("harness.sitting.launch", Replay(undisturbed))
+    monkeypatch.setattr("harness.worker.launch", Replay(undisturbed))
 
 
 class Victims:
@@ -204,7 +204,7 @@ def test_many_writers_of_one_table_lose_no_row(undisturbed, tmp_path):
     pair = open_run(run).read_rows(PairRow)[0]
     code = (
         "import sys; from pathlib import Path; from dataclasses import replace\n"
-        "from harness.store import Store; from harness.records import PairRow\n"
+        "from harness.store.run import Store; from harness.records import PairRow\n"
         "s = Store(Path(sys.argv[1])); p = s.read_rows(PairRow)[0]\n"
         "for n in range(10): s.add_judgement(replace(p, cell_id=f'{sys.argv[2]}/{n}'), [])\n"
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.roofline import floor_of, request_for
+from harness.trials.kernel_time import floor_of, request_for
 from runners.protocol.wire import RooflineResult
 from tests.fakes import samples
 

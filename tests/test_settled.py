@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.integrity.settled import is_settled
 from harness.records import TrialRow
-from harness.settled import is_settled
-from harness.store import open_run
+from harness.store.run import open_run
 
 
 @pytest.fixture

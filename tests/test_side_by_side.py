@@ -7,18 +7,18 @@ import sys
 
 import pytest
 
-from harness import continuing, workflow
+from harness import workflow
 from harness.errors import ExitCode, Interrupted, UsageFault
-from harness.launch import Limits
 from harness.records import PairRow
-from harness.store import Store, open_run
+from harness.store.run import Store, open_run
+from harness.trials.launch import Limits
 from tests.fakes import workplace
 from tests.test_sittings import Stopping
 
 REWRITES = """
 import sys
 from pathlib import Path
-from harness.durable import write_text
+from harness.store.durable import write_text
 for number in range(200):
     write_text(Path(sys.argv[1]), sys.argv[2] * 1000)
 """
@@ -103,7 +103,7 @@ def test_sitting_that_is_refused_in_the_middle_leaves_no_running_run(place, begu
     def refuse(*_):
         raise UsageFault("began on GPU-1, and here is GPU-2")
 
-    monkeypatch.setattr(continuing, "refuse_other_gpus", refuse)
+    monkeypatch.setattr("harness.integrity.resume.refuse_other_gpus", refuse)
     with pytest.raises(UsageFault, match="GPU-2"):
         resume(place, run, Counting())
 

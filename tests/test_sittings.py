@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from harness import continuing, repair, workflow
-from harness.environments import BuiltEnvironment, Environment
+from harness import workflow
+from harness.environments.declared import BuiltEnvironment, Environment
 from harness.errors import EnvironmentFault, Interrupted, UsageFault
-from harness.launch import Limits
-from harness.machine import read_machine
-from harness.manifest import read_manifest, write_manifest
+from harness.integrity import repair, resume
+from harness.machine.fingerprint import read_machine
 from harness.records import TelemetryRow, TrialRow
-from harness.store import open_run
-from reports.evidence import read_evidence, stored_cells
+from harness.store.manifest import read_manifest, write_manifest
+from harness.store.run import open_run
+from harness.trials.launch import Limits
 from reports.page import build_page
 from reports.render import render_run
+from reports.run_view import read_evidence, stored_cells
 from tests.fakes import workplace
 from tests.fakes.command import fdbench
 from tests.test_telemetry import SAMPLE
@@ -26,7 +27,7 @@ from tests.test_telemetry import SAMPLE
 HOLDER = """
 import sys, time
 from pathlib import Path
-from harness.store import open_run
+from harness.store.run import open_run
 store = open_run(Path(sys.argv[1]))
 with store.holding_cell(sys.argv[2]):
     log = store.folder / "work" / sys.argv[3] / "log.txt"
@@ -122,7 +123,8 @@ def test_every_machine_of_a_run_is_shown(place, tmp_path, monkeypatch):
     run, here = tmp_path / "run", read_machine()
     place.run(run, only="left")
     monkeypatch.setattr(
-        "harness.machine.read_machine", lambda: replace(here, cpu="another CPU", driver="999.1")
+        "harness.machine.fingerprint.read_machine",
+        lambda: replace(here, cpu="another CPU", driver="999.1"),
     )
     place.add(run, only="right")
     page = render_run(run).read_text()
@@ -211,13 +213,13 @@ def test_cell_does_not_go_on_on_another_gpu(fake_run, tmp_path):
     store = open_run(shutil.copytree(fake_run, tmp_path / "run"))
     (cell,) = store.read_plan()
     trial = store.read_rows(TrialRow)[0].trial_id
-    continuing.refuse_other_gpus(store, cell.cell_id, ("GPU-2",))
+    resume.refuse_other_gpus(store, cell.cell_id, ("GPU-2",))
     rows = [replace(SAMPLE, cell_id=cell.cell_id, trial_id=trial, gpu="GPU-1")]
     store.write_rows(rows, TelemetryRow, part=trial)
 
-    continuing.refuse_other_gpus(store, cell.cell_id, ("GPU-1",))
+    resume.refuse_other_gpus(store, cell.cell_id, ("GPU-1",))
     with pytest.raises(UsageFault, match="began on GPU-1, and here is GPU-2"):
-        continuing.refuse_other_gpus(store, cell.cell_id, ("GPU-2",))
+        resume.refuse_other_gpus(store, cell.cell_id, ("GPU-2",))
 
 
 @pytest.mark.parametrize("what", ["digest", "code_digest", "source"])
@@ -232,11 +234,11 @@ def test_environment_that_changed_keeps_what_finished_cells_ran_in(what):
         code_digest="c" * 64,
         code=Path(),
     )
-    now = continuing.describe(built)
+    now = resume.describe(built)
     old = now | {what: "other", "packages": ["flashdreams==0.1.0"]}
-    kept = continuing.environments_of({"flashdreams": old}, {"flashdreams": built})
+    kept = resume.environments_of({"flashdreams": old}, {"flashdreams": built})
 
     assert sorted(kept.values(), key=lambda value: value != now) == [now, old]
-    assert continuing.environments_of({"flashdreams": now}, {"flashdreams": built}) == {
+    assert resume.environments_of({"flashdreams": now}, {"flashdreams": built}) == {
         "flashdreams": now
     }

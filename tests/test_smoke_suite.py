@@ -6,7 +6,7 @@ import shutil
 import pyarrow.parquet as pq
 
 from harness.records import PairRow, ParityRow, Phase, StepRow, TrialRow
-from harness.store import open_run
+from harness.store.run import open_run
 from tests.command import fdbench
 
 

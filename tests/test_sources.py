@@ -7,9 +7,10 @@ import subprocess
 
 import pytest
 
-from harness import environments, sources
+from harness.environments import sources
+from harness.environments.declared import load_environments, remove_environment
+from harness.environments.sources import Source
 from harness.errors import EnvironmentFault
-from harness.sources import Source
 
 FILES = {"model/net.py": "WIDTH = 8\n", "model/parts/rope.py": "BASE = 1e4\n", "README.md": "x\n"}
 
@@ -219,14 +220,14 @@ def test_removing_an_environment_removes_its_source(tmp_path, monkeypatch, sourc
     monkeypatch.setenv("FDBENCH_CACHE", str(tmp_path / "cache"))
     folder = sources.stage("fake", source, tmp_path / "cache" / "sources", print)
 
-    assert environments.remove("fake") == [folder]
+    assert remove_environment("fake") == [folder]
     assert list(folder.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", sorted(environments.load_environments()))
+@pytest.mark.parametrize("name", sorted(load_environments()))
 def test_shipped_sources_are_pinned(name):
     """What ships names a whole commit and a digest."""
-    source = environments.load_environments()[name].source
+    source = load_environments()[name].source
     if source is None:
         pytest.skip(f"{name} is made of packages only")
     sources._require_pinned(name, source)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import stats
+from harness.judging import stats
 from harness.records import Phase
+from harness.units import speedup_percent
 
 UPSTREAM, FLASHDREAMS = (431.0, 432.5, 430.2, 433.1, 432.0), (344.2, 343.1, 345.0, 344.6, 343.9)
 EXPERIMENTS, SEED = 400, 20261124
@@ -41,7 +42,7 @@ def test_interval_contains_the_point_estimate(data, upstream, flashdreams):
     times = st.floats(90, 110)
     sides = [data.draw(st.lists(times, min_size=n, max_size=n)) for n in (upstream, flashdreams)]
     low, high = stats.speedup_interval(*sides)
-    shown = stats.speedup_percent(*(float(np.mean(side)) for side in sides))
+    shown = speedup_percent(*(float(np.mean(side)) for side in sides))
 
     assert low - 1e-9 <= shown <= high + 1e-9
 
@@ -72,7 +73,7 @@ def test_interval_covers_the_truth(processes):
             random.normal(mean_ms, 0.01 * mean_ms, processes) for mean_ms in (432.0, 344.0)
         )
         low, high = stats.speedup_interval(upstream, flashdreams)
-        covered += low <= stats.speedup_percent(432.0, 344.0) <= high
+        covered += low <= speedup_percent(432.0, 344.0) <= high
 
     assert 0.92 <= covered / EXPERIMENTS <= 0.99
 

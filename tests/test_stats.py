@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import stats
+from harness.judging import stats
 from harness.records import Phase
-from harness.store import open_run
-from harness.units import format_counted, format_interval, format_percent
+from harness.store.run import open_run
+from harness.units import format_counted, format_interval, format_percent, speedup_percent
 from reports.latency import latency_rows
 from tests.fakes.command import fdbench
 from tests.fakes.samples import step_line
@@ -88,7 +88,7 @@ def test_denoising_step_drops_its_warm_up(denoise_ms, median_ms):
 )
 def test_speedup_is_the_seeds(upstream_ms, flashdreams_ms, percent):
     """Speed-up is relative to FlashDreams' own time, in percent."""
-    assert round(stats.speedup_percent(upstream_ms, flashdreams_ms)) == percent
+    assert round(speedup_percent(upstream_ms, flashdreams_ms)) == percent
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import schema, store
 from harness.errors import IntegrityFault, UsageFault
-from harness.manifest import read_manifest, write_manifest
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
+from harness.store import schema
+from harness.store.manifest import read_manifest, write_manifest
+from harness.store.run import MANIFEST_FILE, RUN_FILE, create_run, open_run, open_store, schema_of
 from runners.protocol.wire import sha256_file
 from tests.fakes import samples
 
@@ -86,7 +87,7 @@ def rows_of(row_type):
 @pytest.fixture
 def run(tmp_path):
     """A new run's folder."""
-    made = store.create(tmp_path / "run")
+    made = create_run(tmp_path / "run")
     made.write_run({"suite": "smoke", "cells": [samples.CELL]})
     return made
 
@@ -127,7 +128,7 @@ def job_folder(run):
 
 def manifest(run):
     """Path to digest, as it stands in the manifest; each path may stand there once."""
-    head, *lines = (run.folder / store.MANIFEST_FILE).read_text().splitlines()
+    head, *lines = (run.folder / MANIFEST_FILE).read_text().splitlines()
     assert json.loads(head) == {"schema": schema.SCHEMA_VERSION}
     entries = {json.loads(line)["path"]: json.loads(line)["sha256"] for line in lines}
     assert len(entries) == len(lines)
@@ -137,7 +138,7 @@ def manifest(run):
 def files(run):
     """Every file in the folder but the manifest."""
     paths = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
-    return {path for path in paths if not path.startswith(".locks")} - {store.MANIFEST_FILE}
+    return {path for path in paths if not path.startswith(".locks")} - {MANIFEST_FILE}
 
 
 @each_type
@@ -147,7 +148,7 @@ def test_rows_round_trip(tmp_path_factory, row_type):
     @settings(deadline=None, database=None, max_examples=15)
     @given(rows_of(row_type))
     def check(rows):
-        made = store.create(tmp_path_factory.mktemp("store") / "run")
+        made = create_run(tmp_path_factory.mktemp("store") / "run")
         made.write_rows(rows, row_type, part="t" if row_type is StepRow else "")
         read = made.read_rows(row_type)
         assert read == rows
@@ -182,7 +183,7 @@ def test_table_that_was_never_written_is_empty(run, row_type):
 @each_type
 def test_schema_is_the_record(row_type):
     """Columns are the record's fields in order, with a unit and a schema version."""
-    schema = store.schema_of(row_type)
+    schema = schema_of(row_type)
 
     assert schema.names == [item.name for item in fields(row_type)]
     assert schema.metadata == {b"fdbench_schema": b"2"}
@@ -213,7 +214,7 @@ def test_columns_carry_their_unit(run, column, unit):
 def test_columns_are_frozen():
     """Renaming, adding or removing a column is a visible edit, with SCHEMA_VERSION beside it."""
     assert schema.SCHEMA_VERSION == 2
-    assert {name: set(store.schema_of(t).names) for t, name in NAMES.items()} == COLUMNS
+    assert {name: set(schema_of(t).names) for t, name in NAMES.items()} == COLUMNS
 
 
 @each_type
@@ -242,14 +243,12 @@ def test_flipped_data_byte_is_refused(run):
 @pytest.mark.parametrize(
     "schema",
     [
-        pytest.param(store.schema_of(ParityRow).remove(0), id="lost-column"),
+        pytest.param(schema_of(ParityRow).remove(0), id="lost-column"),
+        pytest.param(schema_of(ParityRow).append(pa.field("more", pa.string())), id="more-columns"),
         pytest.param(
-            store.schema_of(ParityRow).append(pa.field("more", pa.string())), id="more-columns"
+            schema_of(ParityRow).with_metadata({"fdbench_schema": "3"}), id="other-version"
         ),
-        pytest.param(
-            store.schema_of(ParityRow).with_metadata({"fdbench_schema": "3"}), id="other-version"
-        ),
-        pytest.param(store.schema_of(ParityRow).remove_metadata(), id="no-version"),
+        pytest.param(schema_of(ParityRow).remove_metadata(), id="no-version"),
     ],
 )
 def test_table_of_another_schema_is_refused(run, schema):
@@ -265,7 +264,7 @@ def test_existing_folder_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
 
     with pytest.raises(UsageFault, match="pick another --out"):
-        store.create(tmp_path / "run")
+        create_run(tmp_path / "run")
 
 
 def test_folder_that_cannot_be_made_is_refused(tmp_path):
@@ -273,13 +272,13 @@ def test_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(UsageFault, match="run"):
-        store.create(tmp_path / "file" / "run")
+        create_run(tmp_path / "file" / "run")
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path):
     """Only a folder with a run file is a run."""
     with pytest.raises(UsageFault, match="fdbench run"):
-        store.open_run(tmp_path)
+        open_run(tmp_path)
 
 
 def test_writer_that_was_killed_is_no_altered_file(filled, monkeypatch):
@@ -293,17 +292,17 @@ def test_writer_that_was_killed_is_no_altered_file(filled, monkeypatch):
 
     row = filled.read_rows(TrialRow)[0]
     with monkeypatch.context() as patch:
-        patch.setattr(store, "publish", die)
+        patch.setattr("harness.store.run.publish", die)
         with pytest.raises(Killed):
             filled.write_rows([replace(row, wall_s=row.wall_s + 1)], TrialRow)
 
-    store.open_run(filled.folder).verify()
+    open_run(filled.folder).verify()
     assert filled.read_rows(TrialRow)[0].wall_s == row.wall_s + 1
 
 
 def test_run_file_is_read_back(filled):
     """What was asked for comes back, with the schema version and keys that older runs lack."""
-    run = store.open_run(filled.folder).read_run()
+    run = open_run(filled.folder).read_run()
     later = {"passed": [], "roofline": {}, "not_chosen": [], "estimated_s": {}}
 
     assert run == {"suite": "smoke", "cells": [samples.CELL], "schema": 2} | later
@@ -325,7 +324,7 @@ def test_folder_that_a_side_made_is_kept(run):
 
 def test_untouched_run_verifies(filled):
     """Nothing is wrong with a run that nobody touched, opened again."""
-    verified = store.open_run(filled.folder)
+    verified = open_run(filled.folder)
     verified.verify()
 
     assert verified.read_rows(PairRow) == [PAIR]
@@ -360,7 +359,7 @@ def test_any_altered_file_is_named(filled):
 )
 def test_damaged_manifest_is_refused(filled, content):
     """A manifest that says less than the folder holds verifies nothing."""
-    path = filled.folder / store.MANIFEST_FILE
+    path = filled.folder / MANIFEST_FILE
     path.unlink() if content is None else path.write_bytes(content)
 
     with pytest.raises(IntegrityFault, match=r"MANIFEST\.jsonl|run\.json"):
@@ -369,7 +368,7 @@ def test_damaged_manifest_is_refused(filled, content):
 
 def test_half_a_manifest_is_refused(filled):
     """Wherever the manifest is cut, the cut is noticed."""
-    path = filled.folder / store.MANIFEST_FILE
+    path = filled.folder / MANIFEST_FILE
     content = path.read_bytes()
     for cut in range(0, len(content) - 1, 37):
         path.write_bytes(content[:cut])
@@ -426,7 +425,7 @@ def test_failed_write_keeps_what_was_there(run):
 
 def test_manifest_of_another_version_is_refused(filled):
     """A file of another version is refused by name, with both versions."""
-    path = filled.folder / store.MANIFEST_FILE
+    path = filled.folder / MANIFEST_FILE
     path.write_text(path.read_text().replace('{"schema": 2}', '{"schema": 7}'))
 
     with pytest.raises(IntegrityFault, match=r"MANIFEST\.jsonl is of schema 7.* reads schema 2"):
@@ -442,7 +441,7 @@ def test_manifest_of_another_version_is_refused(filled):
 )
 def test_run_file_proves_itself(filled, old, new, said):
     """A run file of another version, or with a letter changed, is refused by name."""
-    path = filled.folder / store.RUN_FILE
+    path = filled.folder / RUN_FILE
     path.write_text(path.read_text().replace(old, new))
 
     with pytest.raises(IntegrityFault, match=rf"run\.json.*{said}"):
@@ -451,8 +450,8 @@ def test_run_file_proves_itself(filled, old, new, said):
 
 def test_frames_have_dicts_and_units(filled):
     """Analysis gets the rows as pandas frames, with the units beside them."""
-    steps = store.open_store(filled.folder).steps()
-    frames = store.open_store(str(filled.folder))
+    steps = open_store(filled.folder).steps()
+    frames = open_store(str(filled.folder))
 
     assert steps.stages_ms[0] == samples.step_row().stages_ms
     assert steps.attrs["units"]["total_ms"] == "ms"
@@ -465,7 +464,7 @@ def test_frames_of_an_altered_run_are_refused(filled):
     (filled.folder / "logs" / "t" / "log.txt").write_text("other")
 
     with pytest.raises(IntegrityFault, match=r"log\.txt was altered"):
-        store.open_store(filled.folder)
+        open_store(filled.folder)
 
 
 def test_prune_mark_stands_for_an_absent_file(filled):

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import environments, suites
+from harness.environments.declared import load_environments
 from harness.errors import UsageFault
-from harness.plan import plan_suite
-from harness.suites import OVERRIDES, Recipe, Suite, load_suite, load_toml, parse_side
+from harness.plan import suites
+from harness.plan.cells import plan_suite
+from harness.plan.suites import OVERRIDES, Recipe, Suite, load_suite, load_toml, parse_side
 from harness.workflow import RunRequest, make_plan
 from runners.protocol.wire import Job
 from tests.fakes.command import fdbench
@@ -84,7 +85,7 @@ def test_slugs_agree_everywhere():
     """Recipes, entry points and the runners of the candidate's environment name the same slugs."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     entry_points = project["project"]["entry-points"]["flashdreams.runner_configs"]
-    declared = environments.load_environments()["flashdreams"].variables
+    declared = load_environments()["flashdreams"].variables
     runners = dict(
         item.strip().split("=") for item in declared["FLASHDREAMS_RUNNER_CONFIGS"].split(",")
     )
@@ -246,7 +247,7 @@ def test_list_names_everything(kind):
         "recipes": suites.load_recipes().recipes,
         "suites": SUITES,
         "devices": suites.load_devices(),
-        "envs": environments.load_environments(),
+        "envs": load_environments(),
     }[kind]
     heading, *lines = fdbench("list", kind).out.splitlines()
     rows = json.loads(fdbench("list", kind, "--json").out)

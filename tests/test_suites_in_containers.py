@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import images
+from harness.environments import images
 from harness.records import PairRow, ParityRow, TrialRow
-from harness.store import open_run
+from harness.store.run import open_run
 from tests.command import fdbench
 
 SIDES = ("flashdreams", "diffusers", "fastvideo")

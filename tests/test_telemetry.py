@@ -15,12 +15,12 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from harness import telemetry
 from harness.errors import EnvironmentFault, IntegrityFault
-from harness.judging import is_excused
-from harness.launch import _classify, _End
+from harness.judging.cell_verdict import is_excused
+from harness.machine import telemetry
+from harness.machine.telemetry import FOREIGN, SLOWED, read_samples, require_idle, summarize, unread
 from harness.records import REPEATED, Outcome, TelemetryRow
-from harness.telemetry import FOREIGN, SLOWED, read_samples, require_idle, summarize, unread
+from harness.trials.launch import _classify, _End
 from tests.fakes import samples
 from tests.fakes.nvml import Gpu, Nvml
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import environments
-from harness.suites import load_recipes
+from harness.environments.declared import build_environment, load_environments
+from harness.plan.suites import load_recipes
 from tests.conftest import require_source
 
 CHECKS = Path(__file__).parent / "in_upstream"
@@ -17,9 +17,9 @@ T2V, I2V = "wan21-t2v-1.3b-480p", "wan21-i2v-14b-480p"
 
 def run_in(name: str, *words: object) -> str:
     """Output of a program in an environment, with the staged code and source."""
-    if environments.load_environments()[name].source:
+    if load_environments()[name].source:
         require_source(name)
-    built = environments.build(name, print)
+    built = build_environment(name, print)
     done = subprocess.run(
         [str(built.folder / "bin" / "python"), *map(str, words)],
         env=built.variables(),

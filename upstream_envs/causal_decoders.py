@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from runners.protocol import drive, wire
-from runners.protocol.inputs import load_artifact
+from runners.protocol.seeded_inputs import load_artifact
 from upstream_envs import wan_network
 
 Z_DIM = 16

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from runners.protocol import drive, wire
-from runners.protocol.inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from runners.protocol.recorder import Recorder
+from runners.protocol.seeded_inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from upstream_envs import fastvideo_code, wan_network
 from upstream_envs.call_plan import CausalCalls
 

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from runners.protocol import drive, wire
-from runners.protocol.inputs import NoiseBank, load_artifact
 from runners.protocol.recorder import Recorder
+from runners.protocol.seeded_inputs import NoiseBank, load_artifact
 from upstream_envs import fastvideo_code, wan_network
 from upstream_envs.call_plan import DenoisingCalls
 

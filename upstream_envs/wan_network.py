@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from runners.protocol import drive, wire
-from runners.protocol.inputs import load_artifact
+from runners.protocol.seeded_inputs import load_artifact
 
 
 def empty(module: ModuleType, name: str, network: wire.Network, **options: Any) -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from harness.errors import ExitCode, FdbenchError
-from harness.untrusted import printable
+from harness.sandboxes.untrusted import printable
 
 COMMANDS: Final = {
     "plan": ("harness.cli.plan:plan_command", "Show every cell of a suite, or why it cannot run."),

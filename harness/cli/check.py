@@ -8,7 +8,7 @@ import click
 from harness import workflow
 from harness.cli.summary import MEANING, print_summary
 from harness.records import PairRow
-from harness.store import open_run
+from harness.store.run import open_run
 
 
 @click.command("check")

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import click
 
-from harness import doctor, environments, roofline, suites, workflow
+from harness import workflow
 from harness.cli.plan import outline
 from harness.cli.tables import make_console, make_table
-from harness.doctor import State
+from harness.environments import doctor
+from harness.environments.declared import build_environment
+from harness.environments.doctor import State
 from harness.errors import ExitCode
-from harness.roofline import Floor
+from harness.plan import suites
+from harness.trials import kernel_time
+from harness.trials.kernel_time import Floor
 from harness.units import format_ms
 
 
@@ -78,8 +82,8 @@ def _floors(suite: str, device: str) -> dict[str, Floor]:
     """Floor of every cell that can run here."""
     request = workflow.RunRequest(suite=suite, device=device, out=Path())
     _, planned = workflow.make_plan(request)
-    environment = environments.build("flashdreams", echo_note)
-    return roofline.measure(list(planned.cells), environment, echo_note)
+    environment = build_environment("flashdreams", echo_note)
+    return kernel_time.measure(list(planned.cells), environment, echo_note)
 
 
 def echo_note(text: str) -> None:

@@ -8,11 +8,19 @@ from typing import Any
 
 import click
 
-from harness import bundle, engine, environments, images, locks
-from harness.environments import Environment, load_environments
+from harness.environments import bundle, images, requirement_locks
+from harness.environments.declared import (
+    Environment,
+    build_environment,
+    built_copies,
+    folder_of,
+    load_environments,
+    remove_environment,
+)
+from harness.environments.sides import DOCKER, SANDBOXES
 from harness.errors import UsageFault
-from harness.sides import DOCKER, SANDBOXES
-from harness.suites import pick
+from harness.plan.suites import pick
+from harness.sandboxes import engine
 
 _SANDBOX = click.option(
     "--sandbox",
@@ -52,7 +60,7 @@ def build_command(name: str, sandbox: str | None, base: str, buildkit: bool) -> 
             made = images.build(one, click.echo, base=base, buildkit=buildkit)
             click.echo(f"{one}: {made.image}")
         else:
-            click.echo(f"{one}: {environments.build(one, click.echo).folder}")
+            click.echo(f"{one}: {build_environment(one, click.echo).folder}")
 
 
 @env_group.command("list")
@@ -81,10 +89,10 @@ def list_command(as_json: bool) -> None:
 
 def _describe(name: str, declared: Environment, has_engine: bool) -> dict[str, Any]:
     """An environment as it is declared, and every copy of it on disk."""
-    current = environments.folder_of(name, declared)
+    current = folder_of(name, declared)
     on_disk: list[dict[str, Any]] = [
         {"digest": digest, "folder": str(folder), "bytes": size, "current": folder == current}
-        for digest, folder, size in environments.installed(name)
+        for digest, folder, size in built_copies(name)
     ]
     in_engine: list[dict[str, Any]] = [
         {
@@ -190,7 +198,7 @@ def lock_command(name: str) -> None:
     \b
     Example: fdbench env lock diffusers
     """
-    for path in locks.write_locks(load_environments(), _named(name)):
+    for path in requirement_locks.write_locks(load_environments(), _named(name)):
         click.echo(str(path))
 
 
@@ -204,7 +212,7 @@ def remove_command(name: str, sandbox: str | None) -> None:
     Example: fdbench env rm diffusers
     """
     remove: Callable[[str], Iterable[Any]]
-    remove = images.remove if _in_containers(sandbox) else environments.remove
+    remove = images.remove if _in_containers(sandbox) else remove_environment
     for one in _named(name):
         for what in remove(one):
             click.echo(f"removed {what}")

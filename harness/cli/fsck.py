@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from harness import repair
-from harness.durable import files_in
 from harness.errors import ExitCode
-from harness.findings import Finding
-from harness.store import CAPTURES, Store, open_run
+from harness.integrity import repair
+from harness.integrity.findings import Finding
+from harness.store.durable import files_in
+from harness.store.run import CAPTURES, Store, open_run
 
 
 @click.command("fsck")

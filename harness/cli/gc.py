@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from harness import gc
+from harness.integrity import gc
 
 
 @click.command("gc")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from harness import imports
-from harness.imports import ImportRecord
+from harness.integrity import imports
+from harness.integrity.imports import ImportRecord
 from harness.logs.detection import FORMATS
 from harness.records import Basis, Origin
 

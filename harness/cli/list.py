@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping
 
 import click
 
-from harness import environments, suites
 from harness.cli.tables import make_console, make_table
-from harness.environments import Environment
-from harness.suites import Recipe
+from harness.environments.declared import Environment, is_built, load_environments
+from harness.plan import suites
+from harness.plan.suites import Recipe
 
 Row = dict[str, str]
 """One line: heading to text."""
 
 
 def _recipes() -> list[Row]:
-    declared = environments.load_environments()
+    declared = load_environments()
     return [
         {
             "slug": slug,
@@ -68,11 +68,11 @@ def _envs() -> list[Row]:
     return [
         {
             "name": name,
-            "state": "built" if environments.is_built(name, declared) else "not built",
+            "state": "built" if is_built(name, declared) else "not built",
             "drives": f"{len(declared.recipes)} recipes",
             "description": declared.description,
         }
-        for name, declared in environments.load_environments().items()
+        for name, declared in load_environments().items()
     ]
 
 

@@ -8,15 +8,16 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from harness import stats, suites
 from harness.cli.tables import make_console, make_table
 from harness.errors import LogFormatError, UsageFault
+from harness.judging import stats
+from harness.judging.stats import Statistic
 from harness.logs.detection import FORMATS, ParsedLog, read_log
 from harness.logs.stages import comparable
-from harness.plan import phase_at
+from harness.plan import suites
+from harness.plan.sampling import phase_at
+from harness.plan.suites import Recipe
 from harness.records import LogStep, PublishedFigure
-from harness.stats import Statistic
-from harness.suites import Recipe
 
 Timed = list[tuple[str, LogStep]]
 """Phase and step; a progress bar has no phase."""

@@ -7,12 +7,13 @@ from functools import cache
 
 import click
 
-from harness import environments, suites, workflow
+from harness import workflow
 from harness.cli.tables import make_console
-from harness.environments import Environment
-from harness.plan import cell_id_of, need_of
+from harness.environments.declared import Environment, command_words, load_environments
+from harness.plan import suites
+from harness.plan.cells import cell_id_of, need_of
+from harness.plan.suites import Device, Recipe, Recipes
 from harness.records import PlannedCell, UnsupportedCell
-from harness.suites import Device, Recipe, Recipes
 from harness.units import format_duration
 
 
@@ -109,14 +110,14 @@ def _outline_cell(
 @cache
 def _declared() -> dict[str, Environment]:
     """Every environment, read once for all cells."""
-    return environments.load_environments()
+    return load_environments()
 
 
 def _command(environment: str, slug: str, gpus: int) -> str:
     declared = _declared().get(environment)
     if declared is None:
         return f"none yet: upstream_envs/{environment} is not there"
-    words = environments.command_words(declared, gpus)
+    words = command_words(declared, gpus)
     return " ".join(words).format(slug=slug, job="job.json")
 
 

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from harness.cli.tables import make_console
 from harness.records import Outcome, PairRow, Plan, PlannedTrial, TrialRow
-from harness.sitting import RunWatcher
 from harness.units import format_duration, format_ms
+from harness.worker import RunWatcher
 
 
 class PlainWatcher(RunWatcher):

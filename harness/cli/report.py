@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from harness.store import open_run, pointing_to_fsck
+from harness.store.run import open_run, pointing_to_fsck
 
 
 @click.command("report")

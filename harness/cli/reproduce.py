@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
-from harness import store
-from harness.environments import (
+from harness.environments.declared import (
     ENVIRONMENTS_DIR,
     code_digest,
     command_words,
     load_environments,
 )
 from harness.errors import UsageFault
+from harness.plan.suites import parse_side, pick
 from harness.records import PlannedCell, TrialRow
-from harness.suites import parse_side, pick
+from harness.store.run import open_run, pointing_to_fsck
 
 SHORT = 8
 """Characters of a digest."""
@@ -37,8 +37,8 @@ def reproduce_command(cell: str, folder: Path) -> None:
     \b
     Example: fdbench reproduce wan21-t2v-1.3b-480p/h200/official --run docs/results/h200
     """
-    run_store = store.open_run(folder)
-    with store.pointing_to_fsck(folder):
+    run_store = open_run(folder)
+    with pointing_to_fsck(folder):
         cells = {planned.cell_id: planned for planned in run_store.read_plan()}
     if cell not in cells:
         known = "\n".join(cells)

@@ -8,11 +8,13 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from harness import engine, sides, workflow
+from harness import workflow
 from harness.cli.progress import pick_watcher
 from harness.cli.summary import print_summary
-from harness.environments import ENVIRONMENTS_DIR
-from harness.launch import Limits
+from harness.environments import sides
+from harness.environments.declared import ENVIRONMENTS_DIR
+from harness.sandboxes import engine
+from harness.trials.launch import Limits
 
 
 @click.command("run")

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from harness import imports
 from harness.cli.tables import make_console, make_table
 from harness.errors import ExitCode
+from harness.integrity import imports
 from harness.records import PairRow
-from harness.store import open_run
+from harness.store.run import open_run
 from harness.units import format_interval, format_ms, format_percent
 from reports.latency import LatencyRow, latency_rows
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from harness import weights
+from harness.environments import weights
+from harness.environments.weights import LOCK_FILE, Found, State
 from harness.errors import ExitCode, worst
-from harness.weights import LOCK_FILE, Found, State
 
 _CODES = {
     State.GOOD: ExitCode.PASS,

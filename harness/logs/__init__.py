@@ -16,7 +16,7 @@ from harness.logs import (
 )
 from harness.logs.lines import Log
 from harness.records import LogStep, PublishedFigure
-from harness.schema import to_table
+from harness.store.schema import to_table
 
 LogParser = Callable[[Log, str], tuple[LogStep, ...]]
 """``(log, where) -> steps`` rank by rank in AR order; raises ``LogFormatError``."""

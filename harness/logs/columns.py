@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from harness.logs.lines import Piece
 from harness.logs.stages import is_kv_update
 from harness.records import LogStep
-from harness.schema import schema_of
+from harness.store.schema import schema_of
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

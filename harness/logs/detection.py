@@ -9,7 +9,7 @@ from harness.errors import LogFormatError, UsageFault
 from harness.logs import PARSERS, PUBLISHED, parse_table
 from harness.logs.lines import NotThisFormatError, looks_binary
 from harness.records import LogStep, PublishedFigure
-from harness.schema import to_rows
+from harness.store.schema import to_rows
 
 FORMATS = (*PARSERS, *PUBLISHED)
 

@@ -30,7 +30,7 @@ from harness.logs.lines import (
 from harness.logs.sequence import Numbering, check_sums, in_order, order_without_gap
 from harness.logs.stages import by_name
 from harness.records import LogStep
-from harness.schema import schema_of, to_rows, to_table
+from harness.store.schema import schema_of, to_rows, to_table
 
 _ROUNDING_MS = 0.0011
 """Each figure is rounded to 0.001 ms, so a sum of n may be off by half that times n + 1."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from harness.untrusted import LOG_FILE
+from harness.sandboxes.untrusted import LOG_FILE
 
 __all__ = ["ALWAYS", "DUMP_S", "GRACE_S", "LOG_FILE", "Launch", "Sandbox"]
 

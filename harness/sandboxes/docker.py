@@ -16,10 +16,10 @@ from typing import Any
 from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 
-from harness.engine import LOST, LostEngineFault, connect, engine_faults, reconnect, watch
 from harness.errors import EnvironmentFault
-from harness.owners import OWN_CONTAINERS, OWNER, TRIAL, owner_label
+from harness.machine.owners import OWN_CONTAINERS, OWNER, TRIAL, owner_label
 from harness.sandboxes.contract import ALWAYS, DUMP_S, GRACE_S, LOG_FILE, Launch
+from harness.sandboxes.engine import LOST, LostEngineFault, connect, engine_faults, reconnect, watch
 
 NOBODY = 65532
 """User and group of a side whose harness runs as root; otherwise the side has the harness's own."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.owners import OWNER_FILE, OWNER_VARIABLE, TEMPORARY, owner_label
+from harness.machine.owners import OWNER_FILE, OWNER_VARIABLE, TEMPORARY, owner_label
 from harness.sandboxes.contract import ALWAYS, DUMP_S, GRACE_S, LOG_FILE, Launch
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import torch
 
 from runners.protocol import wire
-from runners.protocol.inputs import NoiseBank
 from runners.protocol.recorder import Recorder
+from runners.protocol.seeded_inputs import NoiseBank
 
 KERNELS = ("cudnn", "flash", "mem_efficient", "math")
 """PyTorch's attention kernels, as its flags spell them."""

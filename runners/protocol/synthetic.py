@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from runners.protocol import wire
-from runners.protocol.decoders import SHAPES, TAEHV_OUTPUT_BIAS, WAN_VAE_OUTPUT
-from runners.protocol.inputs import noise_key
+from runners.protocol.decoder_shapes import SHAPES, TAEHV_OUTPUT_BIAS, WAN_VAE_OUTPUT
+from runners.protocol.seeded_inputs import noise_key
 
 Made = TypeVar("Made")
 

@@ -8,7 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from harness import engine, environments
+from harness.environments.declared import load_environments
+from harness.sandboxes import engine
 from tests.fakes import workplace
 
 
@@ -16,7 +17,7 @@ def main():
     """Serve until the input ends."""
     folder, sandbox, base = Path(sys.argv[1]), *sys.argv[2:4]
     place = workplace.Workplace(folder, sandbox, base)
-    environments.load_environments(place.environments_dir)
+    load_environments(place.environments_dir)
     for line in sys.stdin:
         out, only = json.loads(line)
         child = os.fork()

@@ -9,7 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from harness import evidence, sitting
+from harness import worker
+from harness.trials import evidence
 from tests.fakes import workplace
 
 
@@ -35,7 +36,7 @@ class Replay:
 def main():
     """Serve until the input ends."""
     place = workplace.Workplace(Path(sys.argv[1]))
-    sitting.launch = Replay(sys.argv[2])
+    worker.launch = Replay(sys.argv[2])
     place.run(f"{sys.argv[2]}-warm-{os.getpid()}")  # what is slow once is slow before the forks
     for line in sys.stdin:
         how, out, only = json.loads(line)

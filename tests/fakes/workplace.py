@@ -5,11 +5,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import environments, locks, workflow
-from harness.launch import Limits
+from harness import workflow
+from harness.environments import requirement_locks
+from harness.environments.declared import _MARKER, cache_dir, folder_of, load_environments
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
-from harness.sitting import RunWatcher
-from harness.store import open_run
+from harness.store.run import open_run
+from harness.trials.launch import Limits
+from harness.worker import RunWatcher
 
 RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
 SIDE = Path(__file__).with_name("matched_side.py")
@@ -93,7 +95,7 @@ class Silent(RunWatcher):
 
 def make(folder: Path) -> Workplace:
     """Lay out suite, declarations and built environments; FDBENCH_CACHE must be in ``folder``."""
-    assert folder in environments.cache_dir().parents
+    assert folder in cache_dir().parents
     made = Workplace(folder)
     cells = [CELL.format(recipe=RECIPE, baseline=name) for name in ("left", "right")]
     made.suite.write_text('description = "fake"\nsize = "tiny"\n' + "".join(cells))
@@ -106,9 +108,9 @@ def contain(made: Workplace, base: str) -> Workplace:
     """The same with each side in a container: locks of nothing, images of a script and ``base``."""
     script = PYTHON.replace("PYTHON", "/usr/bin/python3").replace("'", "'\\''")
     text = DOCKERFILE.replace("SCRIPT", script.replace("\n", "\\n"))
-    (made.environments_dir / locks.COMMON_LOCK).write_text("")
+    (made.environments_dir / requirement_locks.COMMON_LOCK).write_text("")
     for name in OFFSETS:
-        (made.environments_dir / name / locks.OWN_LOCK).write_text("")
+        (made.environments_dir / name / requirement_locks.OWN_LOCK).write_text("")
         (made.environments_dir / name / "Dockerfile").write_text(text)
     return Workplace(made.folder, "docker", base)
 
@@ -125,12 +127,12 @@ def declare(made: Workplace, name: str, offset: float, packages: tuple[str, ...]
         f'SIDE_DISTURBED = "{disturbed}"\n'
     )
     (home / "adapter.py").write_bytes(SIDE.read_bytes())
-    declared = environments.load_environments(made.environments_dir)[name]
-    target = environments.folder_of(name, declared)
+    declared = load_environments(made.environments_dir)[name]
+    target = folder_of(name, declared)
     (target / "bin").mkdir(parents=True, exist_ok=True)
     (target / "bin" / "python").write_text(PYTHON.replace("PYTHON", sys.executable))
     (target / "bin" / "python").chmod(0o755)
-    (target / environments._MARKER).write_text(json.dumps({"name": name, "digest": ""}))
+    (target / _MARKER).write_text(json.dumps({"name": name, "digest": ""}))
 
 
 def tables(folder: Path) -> dict[str, list[dict[str, object]]]:

@@ -9,7 +9,7 @@ import json
 import torch
 from torch import nn
 
-from runners.protocol import decoders, synthetic, wire
+from runners.protocol import decoder_shapes, synthetic, wire
 from upstream_envs import causal_decoders, causal_wan, wan_network
 
 ENCODING = ("encoder.", "conv1.")
@@ -37,7 +37,7 @@ def differing(name: str, model: nn.Module) -> dict[str, object]:
         for key, value in model.state_dict().items()
         if not key.startswith(ENCODING)
     }
-    ours = decoders.SHAPES[name](wire.WAN_VAE_WIDTH["full"])
+    ours = decoder_shapes.SHAPES[name](wire.WAN_VAE_WIDTH["full"])
     return {"keys": len(theirs), "differ": sorted(dict(theirs.items() ^ ours.items()))}
 
 

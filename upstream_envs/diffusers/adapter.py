@@ -15,8 +15,8 @@ from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DMode
 from torch import Tensor
 
 from runners.protocol import drive, wire
-from runners.protocol.inputs import NoiseBank, load_artifact
 from runners.protocol.recorder import Recorder
+from runners.protocol.seeded_inputs import NoiseBank, load_artifact
 
 _TOP = {
     "time_embedding.0": "condition_embedder.time_embedder.linear_1",

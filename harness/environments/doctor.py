@@ -1,0 +1,168 @@
+"""What this machine has of what a suite needs: one finding per question, nothing changed."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import pynvml
+
+from harness.environments.declared import cache_dir, is_built, load_environments
+from harness.environments.images import images_of
+from harness.errors import EnvironmentFault
+from harness.machine.fingerprint import Machine, read_machine, require_device
+from harness.machine.telemetry import SLOWED
+from harness.plan.suites import load_devices
+from harness.sandboxes.engine import connect
+
+ENVIRONMENT_GB = 1.5
+"""Disk of one environment with a CPU build of torch; a CUDA build takes several times that."""
+
+
+class State(StrEnum):
+    """How an answer stands."""
+
+    GOOD = "good"
+    NOTE = "note"
+    """Limits what can be run here."""
+    BAD = "bad"
+    """Something will fail."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One answer."""
+
+    topic: str
+    state: State
+    text: str
+    """What is here, and what to do about it if it is not good."""
+
+
+def examine(device: str, gpus: int) -> list[Finding]:
+    """Answer every question about this machine.
+
+    Args:
+        device: Key of the device that a run would be for.
+        gpus: How many of it a trial needs.
+    """
+    here = read_machine()
+    findings = [finding for question in _QUESTIONS for finding in question(here)]
+    if lacking := missing(device, gpus):
+        text = lacking.replace("\n", " ")
+        findings.append(Finding(topic="device", state=State.BAD, text=text))
+    return findings
+
+
+def missing(device: str, gpus: int) -> str:
+    """Why this machine cannot run for a device that many times; empty if it can."""
+    try:
+        require_device(read_machine(), device, load_devices()[device], gpus)
+    except EnvironmentFault as fault:
+        return str(fault)
+    return ""
+
+
+def _python(here: Machine) -> Iterator[Finding]:
+    state = State.GOOD if sys.version_info >= (3, 11) else State.BAD
+    yield Finding(topic="python", state=state, text=here.python)
+
+
+def _processor(here: Machine) -> Iterator[Finding]:
+    text = f"{here.cpu}, {here.cores} cores, {here.memory_gib} GiB memory"
+    state = State.GOOD if here.memory_gib >= 8 else State.NOTE
+    yield Finding(topic="processor", state=state, text=text)
+
+
+def _gpus(here: Machine) -> Iterator[Finding]:
+    if not here.gpus:
+        text = "none that NVML sees; only --gpu cpu can run here"
+        yield Finding(topic="gpu", state=State.NOTE, text=text)
+        return
+    pynvml.nvmlInit()
+    try:
+        for index, name in enumerate(here.gpus):
+            yield _gpu(index, name, here.driver)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu(index: int, name: str, driver: str) -> Finding:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    clock = pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)
+    highest = pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
+    reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+    slowed = " and ".join(text for bit, text in SLOWED.items() if reasons & bit)
+    used_gib, total_gib = memory.used / 2**30, memory.total / 2**30
+    text = (
+        f"{index}: {name}, driver {driver}, {used_gib:.1f} of {total_gib:.0f} GiB in use, "
+        f"SM clock {clock} of {highest} MHz"
+    )
+    if slowed:
+        return Finding(topic="gpu", state=State.BAD, text=f"{text}; {slowed}, times will not hold")
+    if used_gib > 1:
+        return Finding(topic="gpu", state=State.NOTE, text=f"{text}; somebody else is using it")
+    return Finding(topic="gpu", state=State.GOOD, text=text)
+
+
+def _engine(_here: Machine) -> Iterator[Finding]:
+    """Whether an engine answers decides the sandbox."""
+    try:
+        version = connect().version()
+    except EnvironmentFault as fault:
+        text = f"{str(fault).splitlines()[0]}; trials run in the process sandbox"
+        yield Finding(topic="engine", state=State.NOTE, text=text)
+        return
+    built = [name for name in load_environments() if images_of(name)]
+    text = (
+        f"Docker {version['Version']} answers, so each side runs in a container; "
+        f"images of {', '.join(built) or 'no environment'} are here"
+    )
+    yield Finding(topic="engine", state=State.GOOD, text=text)
+
+
+def _environments(_here: Machine) -> Iterator[Finding]:
+    declared = load_environments()
+    missing = [name for name, one in declared.items() if not is_built(name, one)]
+    built = f"{len(declared) - len(missing)} of {len(declared)} built in {cache_dir()}"
+    if missing:
+        text = f"{built}; the next run makes {', '.join(missing)}"
+        yield Finding(topic="environments", state=State.NOTE, text=text)
+    else:
+        yield Finding(topic="environments", state=State.GOOD, text=built)
+    yield _disk(len(missing))
+
+
+def _disk(num_missing: int) -> Finding:
+    place = next(path for path in (cache_dir(), *cache_dir().parents) if path.exists())
+    free_gb = shutil.disk_usage(place).free / 1e9
+    needed_gb = 2 + ENVIRONMENT_GB * num_missing
+    text = f"{free_gb:.0f} GB free for {cache_dir()}, about {needed_gb:.0f} GB needed"
+    if free_gb < needed_gb:
+        return Finding(
+            topic="disk", state=State.BAD, text=f"{text}; set FDBENCH_CACHE to a larger disk"
+        )
+    return Finding(topic="disk", state=State.GOOD, text=text)
+
+
+def _hugging_face(_here: Machine) -> Iterator[Finding]:
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    has_token = "HF_TOKEN" in os.environ or (home / "token").is_file()
+    token = "a token" if has_token else "no token (gated checkpoints cannot be fetched)"
+    cached = len(list((home / "hub").glob("models--*"))) if (home / "hub").is_dir() else 0
+    text = f"{token}, {cached} models cached; the synthetic suites need neither"
+    yield Finding(topic="hugging face", state=State.GOOD if has_token else State.NOTE, text=text)
+
+
+_QUESTIONS: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
+    _python,
+    _processor,
+    _gpus,
+    _engine,
+    _environments,
+    _hugging_face,
+)

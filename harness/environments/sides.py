@@ -1,0 +1,44 @@
+"""The environments of a plan's sides, in the kind of sandbox that was asked for."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from harness.environments import images
+from harness.environments.declared import BuiltEnvironment, build_environment
+from harness.errors import UsageFault
+from harness.records import Plan
+
+PROCESS, DOCKER = SANDBOXES = ("process", "docker")
+"""Where trials run."""
+
+
+def build_sides(
+    planned: Plan, sandbox: str, folder: Path, base: str, note: Callable[[str], None]
+) -> dict[str, BuiltEnvironment]:
+    """Every environment of a plan, and the candidate's, which makes the shared inputs.
+
+    Args:
+        planned: The plan.
+        sandbox: One of ``SANDBOXES``.
+        folder: Where environments are declared.
+        base: Base image of containers; empty for that of the images that are here.
+        note: Told what takes time.
+    """
+    sides = [trial.side for cell in planned.cells for trial in cell.trials]
+    names = {"flashdreams": None} | {side.environment: None for side in sides}
+    if sandbox == DOCKER:
+        return {name: images.build(name, note, folder, base) for name in names}
+    return {name: build_environment(name, note, folder) for name in names}
+
+
+def passed_on(names: Iterable[str]) -> dict[str, str]:
+    """Variables that the user named, with their values.
+
+    Raises:
+        UsageFault: One is not set.
+    """
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise UsageFault(f"--env {missing[0]}: no such variable is set; give its name, no value")
+    return {name: os.environ[name] for name in names}

@@ -1,0 +1,188 @@
+"""Whether a run may go on as it began, and what it keeps to tell."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.environments.declared import BuiltEnvironment
+from harness.errors import UsageFault
+from harness.plan import suites
+from harness.records import PairRow, Plan, PlannedCell, TelemetryRow, TrialRow
+from harness.store.manifest import read_manifest
+from harness.store.run import Store
+from harness.store.run_record import dump_plan, load_plan
+from runners.protocol.wire import sha256_file
+
+
+def refuse_changed_plan(run_store: Store, suite_name: str, suite: suites.Suite, full: Plan) -> None:
+    """Refuse to mix trials of two plans in one run.
+
+    Raises:
+        UsageFault: A cell of the run is planned differently now.
+    """
+    run = run_store.read_run()
+    where = run_store.folder / "run.json"
+    now = {cell.cell_id: cell for cell in load_plan(dump_plan(full.cells), where)}
+    changed = [
+        f"{cell.cell_id}: {_changed_fields(cell, now.get(cell.cell_id))}"
+        for cell in run_store.read_plan()
+        if cell != now.get(cell.cell_id)
+    ]
+    if run["weights_seed"] != suite.weights_seed:
+        changed.append("weights_seed")
+    if changed:
+        before, after = run["sources"], sources_of(suite_name)
+        files = [name for name in after if before.get(name) != after[name]] or ["fdbench itself"]
+        raise UsageFault(
+            f"{run_store.folder} cannot go on: {' and '.join(files)} changed since it began "
+            f"({changed[0]})\nPut that back, or start a new run: fdbench run --suite {run['suite']}"
+        )
+
+
+def _changed_fields(before: PlannedCell, after: PlannedCell | None) -> str:
+    if after is None:
+        return "is not planned any more"
+    names = [name for name, value in vars(before).items() if value != vars(after)[name]]
+    if names == ["trials"] and len(before.trials) == len(after.trials):
+        jobs = [
+            (vars(a.job), vars(b.job)) for a, b in zip(before.trials, after.trials, strict=True)
+        ]
+        fields = {name: None for a, b in jobs for name in a if a[name] != b[name]}
+        names = list(fields) or names
+    return ", ".join(names)
+
+
+def refuse_changed_environments(
+    run_store: Store, wanted: Collection[str], built: Mapping[str, BuiltEnvironment]
+) -> None:
+    """Refuse to mix trials of two environments or adapters in one cell.
+
+    Cells that have their verdict keep the environment they ran in; the record has both.
+
+    Raises:
+        UsageFault: An environment changed since a cell began that is to go on.
+    """
+    before = run_store.read_run()["environments"]
+    judged = {pair.cell_id for pair in run_store.read_rows(PairRow)}
+    begun = [row for row in run_store.read_rows(TrialRow) if row.cell_id in {*wanted} - judged]
+    for row in begun:
+        env = built[suites.parse_side(row.side, row.trial_id).environment]
+        now = {"packages": env.digest, "code": env.code_digest, "source": describe(env)["source"]}
+        was = {"packages": row.environment_digest, "code": row.code_digest}
+        was |= {"source": before[env.name]["source"]}
+        changed = [what for what in now if now[what] != was[what]]
+        if changed:
+            raise UsageFault(
+                f"{run_store.folder} cannot go on: {' and '.join(changed)} of environment "
+                f"{env.name} changed since {row.cell_id} began\n"
+                "Put that back, or start a new run: fdbench run"
+            )
+
+
+def refuse_other_options(
+    run: Mapping[str, Any], where: Path, sandbox: str, passed: Sequence[str]
+) -> None:
+    """Refuse options that a run cannot change, for every cell of it has the same.
+
+    Args:
+        run: Its record.
+        where: Its folder.
+        sandbox: As asked for; empty if nobody asked.
+        passed: Names of variables that the sides are to see, as asked for.
+
+    Raises:
+        UsageFault: One differs from what the run began with.
+    """
+    asked = {"--sandbox": sandbox, "--env": ", ".join(sorted(passed))}
+    began = {"--sandbox": run["sandbox"], "--env": ", ".join(sorted(run["passed"]))}
+    for option, value in asked.items():
+        if value and value != began[option]:
+            raise UsageFault(
+                f"{where} was begun with {began[option] or 'no'} {option}: leave {option} {value} "
+                "out, or start a new run: fdbench run --suite NAME --gpu KEY"
+            )
+
+
+def refuse_other_gpus(run_store: Store, cell_id: str, uuids: tuple[str, ...]) -> None:
+    """Refuse to go on with a cell on other GPUs: no two cards are alike to a per cent.
+
+    Raises:
+        UsageFault: A trial of the cell ran on another one.
+    """
+    if not uuids:
+        return
+    readings = run_store.read_table(TelemetryRow).select(["cell_id", "gpu"])
+    used = readings.group_by(["cell_id", "gpu"]).aggregate([]).to_pylist()
+    began_on = {row["gpu"] for row in used if row["cell_id"] == cell_id}
+    if began_on - set(uuids):
+        raise UsageFault(
+            f"{cell_id} began on {', '.join(sorted(began_on))}, and here is "
+            f"{', '.join(uuids)}: both sides of a cell run on one GPU\n"
+            f"Go on there, or measure it in a run of its own: fdbench run --only {cell_id}"
+        )
+
+
+def refuse_pruned(run_store: Store, cell_id: str) -> None:
+    """Refuse to go on with a cell that could not be judged any more.
+
+    Raises:
+        UsageFault: Captures of a trial of the cell were removed.
+    """
+    ran = {row.trial_id for row in run_store.read_rows(TrialRow) if row.cell_id == cell_id}
+    entries = read_manifest(run_store.folder).values()
+    gone = [one for one in entries if one.pruned and one.path.split("/")[1] in ran]
+    if any(not (run_store.folder / one.path).exists() for one in gone):
+        raise UsageFault(
+            f"{cell_id} began in {run_store.folder}, and its captures were pruned before it had a "
+            f"verdict\nMeasure it in a run of its own: fdbench run --only {cell_id}"
+        )
+
+
+def environments_of(
+    before: Mapping[str, Any], built: Mapping[str, BuiltEnvironment]
+) -> dict[str, Any]:
+    """Every environment that a trial of the run ran in; one that changed since keeps its digest."""
+    now: dict[str, Any] = {env.name: describe(env) for env in built.values()}
+    kept = {
+        name if name not in now else f"{name}@{_content(then)}": then
+        for name, then in before.items()
+        if name not in now or _content(then) != _content(now[name])
+    }
+    return kept | now
+
+
+def _content(described: Mapping[str, Any]) -> str:
+    """Short digest of all that makes an environment what it is: packages, code and source."""
+    parts = [described.get(key) for key in ("digest", "code_digest", "source")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def suite_file(name_or_path: str) -> str:
+    """A suite as it can be found again from anywhere."""
+    return str(Path(name_or_path).resolve()) if name_or_path.endswith(".toml") else name_or_path
+
+
+def sources_of(name_or_path: str) -> dict[str, str]:
+    """Digests of the files that a plan comes from."""
+    suite = Path(name_or_path)
+    if suite.suffix != ".toml":
+        suite = suites.SUITES_DIR / f"{name_or_path}.toml"
+    paths = [suite, suites.SUITES_DIR / "recipes.toml", suites.SUITES_DIR / "devices.toml"]
+    return {path.name: sha256_file(path) for path in paths}
+
+
+def describe(environment: BuiltEnvironment) -> dict[str, object]:
+    """What a run keeps of an environment."""
+    return {
+        "description": environment.declared.description,
+        "packages": environment.declared.packages + environment.declared.no_deps,
+        "reason_no_deps": environment.declared.reason_no_deps,
+        "installed": environment.installed,
+        "digest": environment.digest,
+        "image": environment.image,
+        "code_digest": environment.code_digest,
+        "source": environment.declared.source and asdict(environment.declared.source),
+    }

@@ -1,0 +1,36 @@
+"""Whether a run was left in order, by digests alone: what a resume of many trials can afford."""
+
+from pathlib import Path
+
+from harness.errors import IntegrityFault
+from harness.records import TrialRow
+from harness.store.manifest import read_manifest, unfinished_files
+from harness.store.run import CAPTURES, LOGS, WORK, Store
+from harness.trials.evidence import TRIAL_FILE
+
+
+def is_settled(run_store: Store) -> bool:
+    """Whether nothing is half done: each file is what the manifest says, each trial has its rows.
+
+    Digests and rows of a trial enter the manifest together, so its tables are then what its
+    evidence was worth when it ended; whether they still are, ``fdbench fsck`` derives anew.
+    """
+    folder = run_store.folder
+    try:
+        run_store.verify()
+        entries = read_manifest(folder)
+        stored = set(run_store.read_table(TrialRow).column("trial_id").to_pylist())
+    except IntegrityFault:
+        return False
+    recorded = {Path(name).parent.name for name in entries if _is_trial(name)}
+    kept = {path.name for part in (LOGS, CAPTURES) for path in (folder / part).glob("*")}
+    return (
+        recorded == stored
+        and kept <= recorded
+        and not any((folder / WORK).glob("*"))
+        and not unfinished_files(folder)
+    )
+
+
+def _is_trial(name: str) -> bool:
+    return name.startswith(f"{LOGS}/") and name.endswith(f"/{TRIAL_FILE}")

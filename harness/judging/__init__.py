@@ -1,0 +1,1 @@
+"""From outputs and times to a cell's verdict."""

@@ -1,0 +1,1 @@
+"""What there is to measure: suites, recipes and devices, laid out as cells and trials."""

@@ -1,0 +1,390 @@
+"""Reads ``suites/*.toml``: the only module that knows their layout."""
+
+import dataclasses
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
+
+from harness.errors import UsageFault
+from harness.records import ExpectedDifference, Side
+from runners.protocol.wire import Job, Network
+
+SUITES_DIR = Path(__file__).resolve().parents[2] / "suites"
+OVERRIDES = {item.name for item in dataclasses.fields(Job)} - {
+    "protocol",
+    "nonce",
+    "slug",
+    "size",
+    "network",
+    "weights",
+    "noise",
+    "text",
+    "decoder_weights",
+    "device",
+}
+"""Job fields that a suite, a cell or a side may set."""
+
+_COUNTS = {
+    "ar_steps",
+    "denoising_steps",
+    "len_t",
+    "window_t",
+    "latent_height",
+    "latent_width",
+    "gpus",
+}
+"""Job fields of which there is at least one."""
+
+_STRICT = ConfigDict(extra="forbid")
+_SIDE = re.compile(r"(?P<environment>[\w-]+)(?:\{(?P<overrides>.*)\})?")
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """An upstream runner that a recipe is compared with."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str
+    """As the model page calls it."""
+    environment: str
+    """Folder under ``upstream_envs``, whether or not it exists yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Geometry and sampling of one FlashDreams slug, the same for both sides."""
+
+    __pydantic_config__ = _STRICT
+
+    model: str
+    """Name of its card on the model page."""
+    flavour: Literal["streaming", "bidirectional", "super_resolution"]
+    checkpoints: list[str]
+    network: str
+    solver: str
+    denoising_timesteps: list[int]
+    denoising_steps: int
+    shift: float
+    guidance: float
+    len_t: int
+    window_t: int
+    sink_t: int
+    latent_height: int
+    latent_width: int
+    ar_steps: int
+    dtype: str
+    decoder: str
+    compile: bool
+    cuda_graph: bool
+    baselines: dict[str, Baseline]
+    gpus: PositiveInt = 1
+    """GPUs the published figures were measured on, one process each."""
+    tiny: dict[str, Any] = field(default_factory=dict)
+    """Values that replace the others at ``size = "tiny"``."""
+    no_runner: str = ""
+    """Why there is no FlashDreams runner for it; empty if there is one."""
+    no_matched_trial: str = ""
+    """Why it cannot be run as one side of a pair; empty if it can."""
+
+    @property
+    def capture_ar(self) -> int:
+        """AR step at which the KV window is full; a CUDA graph is captured there."""
+        return (self.sink_t + self.window_t) // self.len_t
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSizes:
+    """A network's parameter count and its shape at each size."""
+
+    __pydantic_config__ = _STRICT
+
+    parameters: PositiveInt
+    """At full size."""
+    full: dict[str, int]
+    tiny: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipes:
+    """All of ``recipes.toml``."""
+
+    __pydantic_config__ = _STRICT
+
+    networks: dict[str, NetworkSizes]
+    recipes: dict[str, Recipe]
+
+    def network(self, recipe: Recipe, size: str) -> Network:
+        """Shape of a recipe's network at a size."""
+        sizes = self.networks[recipe.network]
+        return Network(**(sizes.tiny if size == "tiny" else sizes.full))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A device that results can be about."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str
+    torch_device: str
+    attention: str
+    architecture: str = "any"
+    """Of the host, as ``uname -m`` prints it."""
+    nvml: list[str] = field(default_factory=list)
+    """Names NVML reports for it."""
+    memory_gb: float = 0.0
+    """Usable by one process; 0 for a CPU, whose memory is not judged."""
+    nominal_tflops: float = 0.0
+    """Dense bfloat16 from the maker's data sheet, for estimates only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteCell:
+    """One recipe against one baseline."""
+
+    __pydantic_config__ = _STRICT
+
+    recipe: str
+    baseline: str
+    floor: list[str]
+    """Two sides whose distance is the noise floor."""
+    limit: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
+    limit_origin: str
+    variant: str = ""
+    """Tells a recipe's rows against one baseline apart; part of the cell's id."""
+    controls: list[str] = field(default_factory=list)
+    """Sides that the parity gate must refuse, or it proves nothing."""
+    candidate: str = "flashdreams"
+    reference: str = ""
+    """The baseline's environment unless given."""
+    processes: NonNegativeInt = 0
+    """Process launches a side; 0 for the suite's."""
+    scene: str = ""
+    """Input size of a super-resolution cell, WIDTHxHEIGHT."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    expected_differences: list[ExpectedDifference] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """What to compare, how often and under which limits."""
+
+    __pydantic_config__ = _STRICT
+
+    description: str
+    size: Literal["tiny", "full"]
+    cells: list[SuiteCell]
+    processes: PositiveInt = 1
+    """Process launches a side."""
+    seed: int = 42
+    """Seed of the noise bank."""
+    weights_seed: int = 0
+    profile: bool = False
+    """Whether each side's first process runs its last AR step under a profiler."""
+    threads: int = 2
+    """CPU threads a side, so that both have the same."""
+
+
+def load_suite(name_or_path: str) -> tuple[str, Suite]:
+    """Name and content of a suite of ``suites/`` or of a ``.toml`` file anywhere.
+
+    Raises:
+        UsageFault: No such suite, or its file is not what it should be.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = SUITES_DIR / f"{pick('suite', name_or_path, suite_names())}.toml"
+    suite = load_toml(Suite, path)
+    _refuse_repeats(suite, path)
+    return path.stem, suite
+
+
+def _refuse_repeats(suite: Suite, path: Path) -> None:
+    """Two cells of one name would write over each other.
+
+    Raises:
+        UsageFault: There are two.
+    """
+    seen: dict[tuple[str, ...], int] = {}
+    for number, cell in enumerate(suite.cells):
+        parts = (cell.recipe, cell.baseline, cell.variant, cell.scene)
+        named = tuple(filter(None, parts))  # as the cell's id has them
+        first = seen.setdefault(named, number)
+        if first == number:
+            continue
+        text = path.read_text("utf-8")
+        here, there = (_line_of(text, ("cells", n, "recipe")) for n in (number, first))
+        name = ", ".join(named)
+        raise UsageFault(
+            f"{path}:{here}: cells.{number}.recipe: the cell {name} stands there twice, "
+            f"first at line {there}"
+        )
+
+
+def suite_names() -> list[str]:
+    """Names of the suites that come with fdbench."""
+    return sorted({file.stem for file in SUITES_DIR.glob("*.toml")} - _TABLES)
+
+
+def load_recipes(path: Path = SUITES_DIR / "recipes.toml") -> Recipes:
+    """Every recipe and network shape; what a recipe's ``like`` names is filled in.
+
+    Raises:
+        UsageFault: The file is not what it should be.
+    """
+    return load_toml(Recipes, path, _fill_in_recipes)
+
+
+def _fill_in_recipes(tables: dict[str, Any]) -> dict[str, Any]:
+    filled: dict[str, Any] = {}
+    for slug, own in tables.get("recipes", {}).items():
+        base = own.get("like")
+        if base is not None and base not in filled:
+            raise UsageFault(f"recipes.{slug}.like: no recipe {base!r} above it")
+        rest = {key: value for key, value in own.items() if key != "like"}
+        filled[slug] = {**filled.get(base, {}), **rest}
+    return {**tables, "recipes": filled}
+
+
+def load_devices() -> dict[str, Device]:
+    """Every device by key."""
+    return load_toml(dict[str, Device], SUITES_DIR / "devices.toml")
+
+
+def load_toml(
+    entry_type: type[Entry],
+    path: Path,
+    fill_in: Callable[[dict[str, Any]], dict[str, Any]] = lambda tables: tables,
+) -> Entry:
+    """Read a TOML file into a dataclass, strictly.
+
+    Args:
+        entry_type: The dataclass.
+        path: The file.
+        fill_in: Applied to the tables before they are checked.
+
+    Raises:
+        UsageFault: It cannot be read, or a key is unknown, missing or of the wrong type.
+    """
+    try:
+        text = path.read_text("utf-8")
+        tables = fill_in(tomllib.loads(text))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageFault(f"{path}: {error}") from error
+    try:
+        # Through JSON, because only there a strict dataclass may come from a table.
+        # Dates, which JSON lacks, become numbers: no entry is one.
+        content = json.dumps(tables, default=lambda _: 0)
+        return TypeAdapter(entry_type).validate_json(content, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        line = _line_of(text, first["loc"])
+        raise UsageFault(f"{path}:{line}: {key}: {first['msg']}") from error
+
+
+def _line_of(text: str, place: tuple[str | int, ...]) -> int:
+    """Line of a key, or of the table that lacks it: the last header and key that its path names."""
+    lines, found = text.splitlines(), 0
+    for number, part in enumerate(place):
+        if isinstance(part, int):
+            headers = [
+                n for n, line in enumerate(lines) if line.strip() == f"[[{place[number - 1]}]]"
+            ]
+            found = headers[part] if part < len(headers) else found
+            continue
+        own = re.compile(rf"""\s*(\[.*\b)?["']?{re.escape(part)}["']?\s*(=|\]|\.)""")
+        found = next((n for n in range(found, len(lines)) if own.match(lines[n])), found)
+    return found + 1
+
+
+def pick(kind: str, wanted: str, known: Iterable[str], where: str = "") -> str:
+    """Return ``wanted`` if it is known.
+
+    Raises:
+        UsageFault: It is not; the message has the nearest names.
+    """
+    names = sorted(known)
+    if wanted in names:
+        return wanted
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or names
+    place = f"{where}: " if where else ""
+    raise UsageFault(
+        f"{place}unknown {kind} {wanted!r}; nearest: {', '.join(near)}\n"
+        f"All of them: fdbench list {kind}s"
+    )
+
+
+def parse_side(text: str, where: str) -> Side:
+    """Read a side such as ``flashdreams{dtype=float32,denoising_timesteps=[1000,500]}``.
+
+    Raises:
+        UsageFault: It is not of that form, or overrides something that is no job field.
+    """
+    match = _SIDE.fullmatch(text)
+    if match is None:
+        raise UsageFault(f"{where}: {text!r} is not of the form environment{{key=value,...}}")
+    overrides = []
+    for item in re.split(r",(?![^\[]*\])", match["overrides"] or ""):
+        key, equals, value = item.partition("=")
+        if item and not equals:
+            raise UsageFault(f"{where}: {item!r} in {text!r} has no value")
+        if item:
+            overrides.append((key.strip(), _parse_value(value.strip())))
+    check_overrides(dict(overrides), where)
+    return Side(environment=match["environment"], overrides=tuple(overrides))
+
+
+def check_overrides(overrides: dict[str, Any], where: str) -> None:
+    """Refuse keys that are no job field a suite may set, and values that are none of the field.
+
+    Raises:
+        UsageFault: There is one; the message has the nearest names, or what is wrong.
+    """
+    for key, value in overrides.items():
+        if key not in OVERRIDES:
+            near = difflib.get_close_matches(key, OVERRIDES, n=3, cutoff=0.3) or sorted(OVERRIDES)
+            raise UsageFault(f"{where}: cannot set {key!r}; nearest: {', '.join(near)}")
+        _check_value(key, value, where)
+
+
+@cache
+def _adapter_of(key: str) -> TypeAdapter[Any]:
+    """Validator of a job field; making one is slow."""
+    wanted = PositiveInt if key in _COUNTS else get_type_hints(Job)[key]
+    return TypeAdapter(wanted, config=ConfigDict(allow_inf_nan=False))
+
+
+def _check_value(key: str, value: Any, where: str) -> None:
+    try:
+        _adapter_of(key).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise UsageFault(f"{where}: {key} = {value!r}: {error.errors()[0]['msg']}") from error
+
+
+_TABLES = {"recipes", "devices", "published"}
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,113 @@
+"""The floor of a recipe on this machine: its large kernels, timed alone."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.environments.declared import BuiltEnvironment
+from harness.errors import EnvironmentFault
+from harness.machine.gpus import leased, pick_gpus
+from harness.machine.telemetry import require_idle
+from harness.plan.estimate import PATCH
+from harness.records import PlannedCell
+from harness.sandboxes.contract import Launch
+from harness.sandboxes.start import run_launch
+from runners.protocol import wire
+from runners.protocol.wire import Job, RooflineRequest, RooflineResult
+
+_LIMIT_S = 1800.0
+LINEARS = {"linear_dim_dim": 6, "linear_dim_ffn": 1, "linear_ffn_dim": 1}
+"""Matrix products of a layer: query, key, value and output of self-attention, query and output of
+cross-attention, whose keys and values are made once from the prompt; and the two of the MLP."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floor:
+    """What an AR step of a cell takes at least."""
+
+    forward_ms: float
+    """One network call at the full window."""
+    diffuse_ms: float
+    """All denoising calls of an AR step; per denoising step with CFG where there is one AR step."""
+    kernels_ms: dict[str, float]
+    """Kernel of one layer to its time alone."""
+    torch: str
+    gpu: str = ""
+    """UUID of the GPU; empty on a CPU."""
+
+
+def floor_of(job: Job, result: RooflineResult, gpu: str = "") -> Floor:
+    """Add up the kernels of a job's network calls."""
+    layer_ms = sum(count * result.kernels_ms[name] for name, count in LINEARS.items())
+    layer_ms += result.kernels_ms["self_attention"] + result.kernels_ms["cross_attention"]
+    forward_ms = job.network.num_layers * layer_ms
+    branches = 2 if job.guidance > 1 else 1
+    calls = branches * (1 if job.ar_steps == 1 else job.denoising_steps)
+    return Floor(
+        forward_ms=forward_ms,
+        diffuse_ms=calls * forward_ms,
+        kernels_ms=result.kernels_ms,
+        torch=result.torch,
+        gpu=gpu,
+    )
+
+
+def request_for(job: Job) -> RooflineRequest:
+    """The shapes of a job's network calls once the KV window is full."""
+    tokens_per_frame = job.latent_height * job.latent_width // PATCH
+    return RooflineRequest(
+        network=job.network,
+        tokens=job.len_t * tokens_per_frame,
+        context=(job.window_t + job.sink_t) * tokens_per_frame,
+        dtype=job.dtype,
+        device=job.device,
+        attention=job.attention,
+    )
+
+
+def measure(
+    cells: list[PlannedCell], environment: BuiltEnvironment, report: Callable[[str], None]
+) -> dict[str, Floor]:
+    """Floor of each cell by id; equal shapes are timed once.
+
+    Raises:
+        EnvironmentFault: The kernels could not be timed, or somebody else uses the GPU.
+    """
+    results: dict[RooflineRequest, tuple[RooflineResult, str]] = {}
+    floors = {}
+    for cell in cells:
+        job = next(trial.job for trial in cell.trials if trial.side == cell.candidate)
+        request = request_for(job)
+        if request not in results:
+            report(f"timing the kernels of {cell.recipe} alone")
+            gpus = pick_gpus(1 if request.device == "cuda" else 0)
+            with leased(gpus, report):
+                if gpus:
+                    require_idle(len(gpus))
+                results[request] = _time(request, environment, gpus), ", ".join(gpus)
+        floors[cell.cell_id] = floor_of(job, *results[request])
+    return floors
+
+
+def _time(
+    request: RooflineRequest, environment: BuiltEnvironment, gpus: tuple[str, ...]
+) -> RooflineResult:
+    with tempfile.TemporaryDirectory(prefix="fdbench-roofline-") as place:
+        folder = Path(place).resolve()
+        asked, answered = folder / "request.json", folder / "result.json"
+        wire.write_json(asked, request)
+        python = str(environment.folder / "bin" / "python")
+        launch = Launch(
+            command=[python, "-m", "runners.protocol.kernel_timing", str(asked), str(answered)],
+            folder=folder,
+            variables=environment.variables(),
+            readable=(environment.code,),
+            image=environment.image,
+            gpus=gpus,
+        )
+        status, said = run_launch(launch, _LIMIT_S)
+        if status:
+            tail = "\n".join(said.splitlines()[-3:])
+            raise EnvironmentFault(f"the kernels cannot be timed on this machine:\n{tail}")
+        return wire.read_json(RooflineResult, answered)

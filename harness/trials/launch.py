@@ -1,0 +1,283 @@
+"""Runs one trial and turns every way it can end into a row; the only place that does so."""
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from harness.environments.declared import BuiltEnvironment
+from harness.machine import telemetry
+from harness.records import Outcome, PlannedTrial, TrialRow
+from harness.sandboxes import untrusted
+from harness.sandboxes.contract import Launch, Sandbox
+from harness.sandboxes.start import start_sandbox
+from harness.sandboxes.untrusted import LOG_FILE
+from harness.store.schema import SCHEMA_VERSION
+from harness.trials.evidence import TrialRecord, TrialResult, read_trial, write_record
+from runners.protocol import wire
+
+_POLL_S = 0.2
+_MAX_REASON = 300
+"""Characters of a log line that a reason quotes."""
+_TAIL_BYTES = 1 << 16
+_OOM_SIGNS = ("OutOfMemoryError", "CUDA out of memory", "Cannot allocate memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """When a trial is given up."""
+
+    wall_s: float = 3600.0
+    stall_s: float = 900.0
+    """Longest time without a new AR step, start-up included."""
+    log_bytes: int = 256 << 20
+    """Longest log; a side that prints more is stopped, and its log cut off there."""
+    memory_bytes: int = 0
+    """Of a container; 0 is nine tenths of the machine's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """What a trial gets beside its environment."""
+
+    gpus: tuple[str, ...] = ()
+    """NVML UUIDs."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the harness that the user named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """How a side ended, before its evidence is read."""
+
+    status: int
+    outcome: Outcome = Outcome.COMPLETED
+    """Completed stands for every end that was not the harness's doing."""
+    reason: str = ""
+    out_of_memory: bool = False
+    first_step_s: float | None = None
+
+
+class Watcher(Protocol):
+    """Is told what a running trial does."""
+
+    def trial_started(self, trial: PlannedTrial) -> None:
+        """A trial was launched."""
+
+    def step_done(self, trial: PlannedTrial, ar: int, total_ms: float) -> None:
+        """An AR step ended after ``total_ms``, KV update included."""
+
+    def trial_ended(self, trial: PlannedTrial, row: TrialRow) -> None:
+        """A trial ended."""
+
+
+def launch(
+    trial: PlannedTrial,
+    environment: BuiltEnvironment,
+    work: Path,
+    watcher: Watcher,
+    limits: Limits,
+    grant: Grant | None = None,
+) -> TrialResult:
+    """Run a trial in its job folder ``work`` to its end, whatever that is.
+
+    Raises:
+        OSError: The disk is full.
+        EnvironmentFault: What it ran in was lost; that says nothing about the side.
+        KeyboardInterrupt: The user stopped it; its processes are gone when this is raised.
+    """
+    job = replace(trial.job, nonce=secrets.token_hex(16))
+    work.mkdir(parents=True)
+    work = work.resolve()
+    wire.write_json(work / wire.JOB_FILE, job)
+    watcher.trial_started(trial)
+    started, started_s = _now(), time.monotonic()
+    trial = replace(trial, job=job)
+    with telemetry.watching(work, job.gpus) if job.telemetry else nullcontext():
+        end = _run(trial, environment, work, watcher, limits, grant or Grant())
+    record = TrialRecord(
+        schema=SCHEMA_VERSION,
+        trial_id=trial.trial_id,
+        cell_id=trial.cell_id,
+        role=trial.role,
+        side=str(trial.side),
+        process=trial.process,
+        outcome=end.outcome,
+        reason=untrusted.printable(end.reason),
+        exit_status=end.status,
+        wall_s=time.monotonic() - started_s,
+        first_step_s=end.first_step_s,
+        started=started,
+        ended=_now(),
+        environment_digest=environment.digest,
+        code_digest=environment.code_digest,
+        files={},
+        captures={},
+    )
+    result = read_trial(work, write_record(work, record))
+    watcher.trial_ended(trial, result.row)
+    return result
+
+
+def _run(
+    trial: PlannedTrial,
+    environment: BuiltEnvironment,
+    work: Path,
+    watcher: Watcher,
+    limits: Limits,
+    grant: Grant,
+) -> _End:
+    """Start and follow the side to its end, then clear up what it left."""
+    try:
+        sandbox = start_sandbox(_ask(trial, environment, work, limits, grant))
+    except OSError as error:
+        return _End(status=-1, outcome=Outcome.FAILED, reason=f"cannot be started: {error}")
+    follower = _Follower(sandbox, trial, work, watcher)
+    try:
+        end = follower.follow(limits)
+    finally:
+        sandbox.stop()
+    hidden = untrusted.secret_values(os.environ, grant.variables)
+    left = untrusted.tidy(work, hidden, limits.log_bytes)
+    outcome, reason = _classify(end, trial.job, work)
+    if left and outcome is Outcome.COMPLETED:
+        outcome, reason = Outcome.FAILED, left
+    return replace(end, outcome=outcome, reason=reason, first_step_s=follower.first_step_s)
+
+
+def _ask(
+    trial: PlannedTrial, environment: BuiltEnvironment, work: Path, limits: Limits, grant: Grant
+) -> Launch:
+    """Everything a trial may touch."""
+    job = trial.job
+    own = [work / wire.JOB_FILE]
+    if job.telemetry:
+        (work / telemetry.TELEMETRY_FILE).touch()
+        own.append(work / telemetry.TELEMETRY_FILE)
+    shared = (job.weights, job.noise, job.text, job.decoder_weights)
+    inputs = [Path(one.path) for one in shared if one]
+    source = [environment.source] if environment.source else []
+    return Launch(
+        command=environment.command(job.slug, work / wire.JOB_FILE, job.gpus),
+        folder=work,
+        variables={**grant.variables, **environment.variables()},
+        readable=(*own, environment.code, *source, *inputs),
+        image=environment.image,
+        gpus=grant.gpus,
+        memory_bytes=limits.memory_bytes,
+        trial_id=trial.trial_id,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class _Follower:
+    """Follows one trial step by step."""
+
+    def __init__(self, sandbox: Sandbox, trial: PlannedTrial, work: Path, watcher: Watcher) -> None:
+        self._sandbox, self._trial, self._work, self._watcher = sandbox, trial, work, watcher
+        self._seen, self._last_step_s = 0, 0.0
+        self.first_step_s: float | None = None
+
+    def follow(self, limits: Limits) -> _End:
+        """Wait until the trial ends or is stopped."""
+        while True:
+            status = self._sandbox.wait(_POLL_S)
+            self._report_steps()
+            if status is not None:
+                return _End(status=status, out_of_memory=self._sandbox.ran_out_of_memory)
+            if _log_bytes(self._work) > limits.log_bytes:
+                reason = f"its log is longer than {limits.log_bytes / 2**20:.0f} MiB"
+                return _End(status=self._sandbox.stop(), outcome=Outcome.FAILED, reason=reason)
+            reason = self._overdue(limits)
+            if reason:
+                self._sandbox.dump_stacks()
+                return _End(status=self._sandbox.stop(), outcome=Outcome.TIMED_OUT, reason=reason)
+
+    def _overdue(self, limits: Limits) -> str:
+        """Which time limit is passed; empty if none."""
+        wall_s = self._sandbox.wall_s
+        if wall_s > limits.wall_s:
+            return f"longer than {limits.wall_s:.0f} s"
+        if wall_s - self._last_step_s > limits.stall_s:
+            return f"no new AR step for {limits.stall_s:.0f} s, {self._seen} seen"
+        return ""
+
+    def _report_steps(self) -> None:
+        for event in list(_steps_so_far(self._work, self._trial.job))[self._seen :]:
+            total_ms = sum(event.stages_ms.values())
+            self._watcher.step_done(self._trial, event.ar, total_ms)
+            self._seen, self._last_step_s = self._seen + 1, self._sandbox.wall_s
+            if self.first_step_s is None:
+                self.first_step_s = self._last_step_s
+
+
+def _log_bytes(work: Path) -> int:
+    try:
+        return (work / LOG_FILE).lstat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _steps_so_far(work: Path, job: wire.Job) -> Iterator[wire.StepEvent]:
+    """Steps for the display; what is wrong with them is found when the trial has ended."""
+    try:
+        content = untrusted.read_growing(work / wire.EVENTS_FILE)
+        for event in wire.events_in(content, wire.EVENTS_FILE, job.nonce):
+            if isinstance(event, wire.StepEvent):
+                yield event
+    except wire.WireError:
+        return
+
+
+def _classify(end: _End, job: wire.Job, work: Path) -> tuple[Outcome, str]:
+    """Outcome and reason; what the harness or the kernel did goes before what a log says."""
+    if end.outcome is not Outcome.COMPLETED:
+        return end.outcome, end.reason
+    if end.out_of_memory:
+        return Outcome.OOM, f"the kernel killed a process for memory; exit status {end.status}"
+    tail = _tail(work / LOG_FILE).decode("utf-8", "replace")
+    # Lines with words in them: some programs draw a box around their message.
+    lines = [line.strip("│ \t") for line in tail.splitlines() if re.search(r"\w", line)]
+    short = [line for line in lines if any(sign in line for sign in _OOM_SIGNS)]
+    if short and not _said_end(work, job):
+        return Outcome.OOM, _sentences(short[-1])  # it begins with what was needed
+    last = lines[-1][-_MAX_REASON:] if lines else "no output"
+    if end.status < 0:
+        return Outcome.KILLED, f"signal {-end.status}; last line: {last}"
+    failed = (Outcome.FAILED, f"exit status {end.status}; last line: {last}")
+    return failed if end.status else (Outcome.COMPLETED, "")
+
+
+def _sentences(text: str) -> str:
+    """As many whole sentences as fit into a reason."""
+    if len(text) <= _MAX_REASON:
+        return text
+    return text[:_MAX_REASON].rpartition(". ")[0] or text[:_MAX_REASON]
+
+
+def _tail(log: Path) -> bytes:
+    """The end of a log that nobody writes any more."""
+    if not log.is_file():
+        return b""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        return file.read()
+
+
+def _said_end(work: Path, job: wire.Job) -> bool:
+    """Whether a side did all of its job, whatever it met on the way."""
+    try:
+        content = untrusted.read_growing(work / wire.EVENTS_FILE)
+        events = list(wire.events_in(content, wire.EVENTS_FILE, job.nonce))
+    except wire.WireError:
+        return False
+    return bool(events) and isinstance(events[-1], wire.EndEvent)

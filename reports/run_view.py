@@ -1,0 +1,273 @@
+"""What a run left behind, read once: every section of the report is derived from this."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from harness.errors import IntegrityFault
+from harness.integrity.imports import ImportRecord, read_records
+from harness.judging.gates import distrusted
+from harness.records import (
+    REPEATED,
+    ImportedFigure,
+    ImportedStep,
+    Outcome,
+    PairRow,
+    ParityRow,
+    Role,
+    StepRow,
+    TelemetryRow,
+    TrialRow,
+)
+from harness.store.run import Store, open_run
+
+Rows = TypeVar("Rows")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellEvidence:
+    """Everything one cell left."""
+
+    cell_id: str
+    pair: PairRow | None
+    """None where the run ended before the cell was judged."""
+    trials: tuple[TrialRow, ...]
+    steps: tuple[StepRow, ...]
+    """Of rank 0, and only of trials that completed and do not contradict themselves."""
+    parity: tuple[ParityRow, ...]
+    gpus: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Trial to the UUIDs of its GPUs; nothing for a trial without telemetry."""
+    planned_command_ar_steps: int = 0
+    """``documented_ar_steps`` by the plan, for a cell without a verdict."""
+
+    @property
+    def documented_ar_steps(self) -> int:
+        """AR steps that the recipe's documented command runs; 0 where nothing says so."""
+        return self.pair.documented_ar_steps if self.pair else self.planned_command_ar_steps
+
+    @property
+    def recipe(self) -> str:
+        """FlashDreams slug."""
+        return self.pair.recipe if self.pair else self.cell_id.split("/", maxsplit=1)[0]
+
+    @property
+    def device(self) -> str:
+        """Device key."""
+        return self.pair.device if self.pair else self._id_part(1)
+
+    @property
+    def baseline(self) -> str:
+        """Environment of the reference."""
+        return self.pair.baseline if self.pair else self._id_part(2)
+
+    @property
+    def variant(self) -> str:
+        """What follows the baseline in the cell's id: a variant, a scene, or nothing."""
+        return self._id_part(3)
+
+    @property
+    def candidate(self) -> str:
+        """Side under test."""
+        return self.pair.candidate if self.pair else self._first_side(Role.CANDIDATE, "flashdreams")
+
+    @property
+    def reference(self) -> str:
+        """Side it is held against."""
+        return self.pair.reference if self.pair else self._first_side(Role.REFERENCE, self.baseline)
+
+    def processes(self, role: Role) -> list[list[StepRow]]:
+        """AR steps of a role, in AR order, grouped by process launch.
+
+        A launch whose times were disturbed gives way to its repetition.
+        """
+        trials: dict[str, list[StepRow]] = {}
+        again = [trial.trial_id for trial in self.trials if trial.is_repetition]
+        repeated = {trial_id.removesuffix(REPEATED) for trial_id in again}
+        for step in sorted(self.steps, key=lambda step: (step.process, step.ar)):
+            if step.role == role and step.trial_id not in repeated:
+                trials.setdefault(step.trial_id, []).append(step)
+        return list(trials.values())
+
+    def _id_part(self, number: int) -> str:
+        parts = self.cell_id.split("/")
+        return parts[number] if number < len(parts) else ""
+
+    def _first_side(self, role: Role, otherwise: str) -> str:
+        return next((trial.side for trial in self.trials if trial.role == role), otherwise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedLog:
+    """One imported log."""
+
+    record: ImportRecord
+    steps: tuple[ImportedStep, ...]
+    figures: tuple[ImportedFigure, ...]
+    """Empty unless it is a table of published figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything a run left."""
+
+    folder: Path
+    run: dict[str, Any]
+    """``run.json``."""
+    cells: tuple[CellEvidence, ...]
+    """Planned order."""
+    imports: tuple[ImportedLog, ...]
+    """Logs that were made elsewhere."""
+    faults: tuple[str, ...]
+    """Files that are missing, altered or unreadable, one sentence each."""
+
+
+_EXPECTED = (
+    *("suite", "description", "device", "size", "weights", "sandbox"),
+    *("started", "state", "machine", "environments", "cells", "unsupported"),
+)
+"""Keys without which there is nothing to report."""
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """Read a run; a table that cannot be read is empty and its fault is listed.
+
+    Raises:
+        UsageFault: The folder is no run.
+        IntegrityFault: ``run.json`` is not what a run writes.
+    """
+    store = open_run(folder)
+    run = _read_run(store)
+    faults: list[str] = []
+    faults += _attempt(store, lambda: list(store.faults()), [], faults)
+    cells = _read_cells(store, run["cells"], faults)
+    cells = _attempt(store, lambda: _with_commands(store, cells), cells, faults)
+    if faults:
+        cells = [_distrusted(cell) for cell in cells]
+    logs: list[ImportedLog] = _attempt(store, lambda: _read_imports(store), [], faults)
+    return Evidence(
+        folder=folder,
+        run=run,
+        cells=tuple(cells),
+        imports=tuple(logs),
+        faults=tuple(dict.fromkeys(faults)),
+    )
+
+
+def stored_cells(store: Store) -> list[CellEvidence]:
+    """Every cell with a verdict or a trial, as far as figures need it: no telemetry is read.
+
+    Raises:
+        IntegrityFault: A table or ``run.json`` is damaged.
+    """
+    cells = _group(
+        [],
+        store.read_rows(PairRow),
+        store.read_rows(TrialRow),
+        store.read_rows(StepRow),
+        store.read_rows(ParityRow),
+    )
+    return _with_commands(store, cells)
+
+
+def _with_commands(store: Store, cells: Sequence[CellEvidence]) -> list[CellEvidence]:
+    """Cells with what their plan says of the documented command."""
+    if all(cell.pair for cell in cells):
+        return list(cells)
+    ends = {cell.cell_id: cell.documented_ar_steps for cell in store.read_plan()}
+    return [replace(cell, planned_command_ar_steps=ends.get(cell.cell_id, 0)) for cell in cells]
+
+
+def _read_imports(store: Store) -> list[ImportedLog]:
+    steps: dict[str, list[ImportedStep]] = {}
+    for step in store.read_rows(ImportedStep):
+        steps.setdefault(step.import_id, []).append(step)
+    figures: dict[str, list[ImportedFigure]] = {}
+    for figure in store.read_rows(ImportedFigure):
+        figures.setdefault(figure.import_id, []).append(figure)
+    return [
+        ImportedLog(
+            record=record,
+            steps=tuple(steps.get(record.import_id, ())),
+            figures=tuple(figures.get(record.import_id, ())),
+        )
+        for record in read_records(store)
+    ]
+
+
+def _read_run(store: Store) -> dict[str, Any]:
+    run = store.read_run()
+    missing = [key for key in _EXPECTED if key not in run]
+    if missing:
+        raise IntegrityFault(f"{store.folder}: run.json has no {', '.join(missing)}")
+    return run
+
+
+def _read_cells(store: Store, planned: Sequence[str], faults: list[str]) -> list[CellEvidence]:
+    return _group(
+        planned,
+        _attempt(store, lambda: store.read_rows(PairRow), [], faults),
+        _attempt(store, lambda: store.read_rows(TrialRow), [], faults),
+        _attempt(store, lambda: store.read_rows(StepRow), [], faults),
+        _attempt(store, lambda: store.read_rows(ParityRow), [], faults),
+        _attempt(store, lambda: _gpus(store), {}, faults),
+    )
+
+
+def _gpus(store: Store) -> dict[str, tuple[str, ...]]:
+    """Trial to the GPUs it was watched on."""
+    readings = store.read_table(TelemetryRow).select(["trial_id", "gpu"])
+    found: dict[str, set[str]] = {}
+    for row in readings.group_by(["trial_id", "gpu"]).aggregate([]).to_pylist():
+        found.setdefault(row["trial_id"], set()).add(row["gpu"])
+    return {trial_id: tuple(sorted(gpus)) for trial_id, gpus in found.items()}
+
+
+def _distrusted(cell: CellEvidence) -> CellEvidence:
+    """A cell of a run with altered files: no verdict of it stands, and no times are compared."""
+    if cell.pair is None:
+        return cell
+    reason = "files of the run are missing, altered or unreadable"
+    return replace(cell, pair=distrusted(cell.pair, reason))
+
+
+def _attempt(store: Store, read: Callable[[], Rows], otherwise: Rows, faults: list[str]) -> Rows:
+    try:
+        return read()
+    except IntegrityFault as fault:
+        words = str(fault).replace(f"{store.folder}: ", "").replace(f"{store.folder}/", "")
+        faults.append(words)
+        return otherwise
+
+
+def _group(
+    planned: Sequence[str],
+    pairs: Sequence[PairRow],
+    trials: Sequence[TrialRow],
+    steps: Sequence[StepRow],
+    parity: Sequence[ParityRow],
+    gpus: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> list[CellEvidence]:
+    sound = {
+        trial.trial_id
+        for trial in trials
+        if trial.outcome == Outcome.COMPLETED and not trial.invalid
+    }
+    judged = {pair.cell_id: pair for pair in pairs}
+    ids = dict.fromkeys([*planned, *judged, *(trial.cell_id for trial in trials)])
+    return [
+        CellEvidence(
+            cell_id=cell_id,
+            pair=judged.get(cell_id),
+            trials=tuple(trial for trial in trials if trial.cell_id == cell_id),
+            steps=tuple(
+                step
+                for step in steps
+                if step.cell_id == cell_id and step.rank == 0 and step.trial_id in sound
+            ),
+            parity=tuple(row for row in parity if row.cell_id == cell_id),
+            gpus=gpus,
+        )
+        for cell_id in ids
+    ]

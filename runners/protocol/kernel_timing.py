@@ -1,0 +1,93 @@
+"""Times the large kernels of one transformer forward alone: the floor that no runner gets under.
+
+Run as ``python -m runners.protocol.kernel_timing request.json result.json``.
+
+A forward is at least its attention and its matrix products, each as fast as this machine's
+libraries run it by itself: what a runner takes beyond their sum is its own.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, scaled_dot_product_attention
+
+from runners.protocol import drive, wire
+from runners.protocol.clock import Clock
+
+WARM_UP = 5
+BATCHES, CALLS = 7, 12
+"""Timed batches a kernel, and calls in each."""
+INPUT_SETS = 3
+"""Input sets taken in turn, so that a small one is not read from the cache."""
+
+
+def layer_kernels(
+    request: wire.RooflineRequest,
+) -> dict[str, Callable[[], Callable[[int], Tensor]]]:
+    """Kernels of one layer: name to what makes the inputs and returns the call on set ``i``."""
+    network, tokens = request.network, request.tokens
+    dim, ffn = network.dim, network.ffn_dim
+    return {
+        "self_attention": lambda: _attention(request, request.context),
+        "cross_attention": lambda: _attention(request, network.text_len),
+        "linear_dim_dim": lambda: _linear(request, tokens, dim, dim),
+        "linear_dim_ffn": lambda: _linear(request, tokens, dim, ffn),
+        "linear_ffn_dim": lambda: _linear(request, tokens, ffn, dim),
+    }
+
+
+def _linear(
+    request: wire.RooflineRequest, rows: int, fan_in: int, fan_out: int
+) -> Callable[[int], Tensor]:
+    sets = [
+        (_normal(request, rows, fan_in), _normal(request, fan_out, fan_in))
+        for _ in range(INPUT_SETS)
+    ]
+    return lambda i: linear(*sets[i])
+
+
+def _attention(request: wire.RooflineRequest, keys: int) -> Callable[[int], Tensor]:
+    heads = request.network.num_heads
+    width = request.network.dim // heads
+    sets = [
+        tuple(_normal(request, 1, heads, rows, width) for rows in (request.tokens, keys, keys))
+        for _ in range(INPUT_SETS)
+    ]
+    return lambda i: scaled_dot_product_attention(*sets[i])
+
+
+def _normal(request: wire.RooflineRequest, *shape: int) -> Tensor:
+    return torch.randn(shape, device=request.device, dtype=drive.torch_dtype(request.dtype))
+
+
+def time_ms(call: Callable[[int], Tensor], clock: Clock) -> float:
+    """Milliseconds of a call: median over batches, so that no gap between two marks counts."""
+    for i in range(WARM_UP):
+        call(i % INPUT_SETS)
+    marks = [clock.mark()]
+    for _ in range(BATCHES):
+        for i in range(CALLS):
+            call(i % INPUT_SETS)
+        marks.append(clock.mark())
+    clock.synchronize()
+    return median(map(clock.elapsed_ms, marks, marks[1:])) / CALLS
+
+
+def main(request_path: str, result_path: str) -> None:
+    """Time the kernels of one request."""
+    request = wire.read_json(wire.RooflineRequest, Path(request_path))
+    torch.manual_seed(0)
+    drive.choose_kernels(request.attention)
+    clock = Clock(request.device)
+    times = {name: time_ms(make(), clock) for name, make in layer_kernels(request).items()}
+    wire.write_json(
+        Path(result_path), wire.RooflineResult(kernels_ms=times, torch=torch.__version__)
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
