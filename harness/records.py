@@ -1,9 +1,11 @@
-"""The values that cross module boundaries."""
+"""The values that cross module boundaries: what is planned, and what was measured."""
 
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from pydantic import ConfigDict
 
 from harness.errors import ExitCode
 from runners.protocol.wire import FRAMES, Job
@@ -92,6 +94,21 @@ class ExpectedDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """An upstream repository at one commit, as an ``env.toml`` pins it and a run keeps it."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    url: str
+    commit: str
+    """All 40 hex digits: a branch or a tag may move."""
+    paths: tuple[str, ...]
+    """Folders and files of the repository that the adapter uses; the others are not staged."""
+    tree_sha256: str
+    """Digest of the files under ``paths``; see :func:`harness.environments.sources.tree_digest`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Driven:
     """What an environment's adapter drives."""
 
@@ -129,6 +146,11 @@ class PlannedCell(CellSides):
     expected_differences: tuple[ExpectedDifference, ...]
     trials: tuple[PlannedTrial, ...]
     """In the order they run."""
+
+    @property
+    def trial_ids(self) -> tuple[str, ...]:
+        """Ids of every trial that it may come to have: each planned one, and its repetition."""
+        return tuple(t.trial_id + suffix for t in self.trials for suffix in ("", REPEATED))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,75 +212,6 @@ class StepRow(LogStep):
     """The whole step on the host's clock, the wait for the device included."""
     kernels: str
     """JSON object of GPU kernel to milliseconds; empty where the step was not profiled."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedFigure:
-    """One number of a table that somebody published, or the slot that was kept for it.
-
-    No measurement of fdbench's, and never mixed with one.
-    """
-
-    workload: str
-    """What ran, in the source's words."""
-    device: str
-    """Device, or the scene where the table has a row per scene."""
-    method: str
-    """``flashdreams``, ``official``, ``fastvideo``, ``lightx2v``."""
-    metric: str
-    status: str
-    """``pass``, ``oom`` or ``missing``."""
-    value_ms: float | None
-    """None where nothing was measured."""
-    byte_start: int
-    byte_end: int
-
-
-class Basis(StrEnum):
-    """Where a number that was brought in comes from; what is measured has tables of its own."""
-
-    PARSED = "parsed from a log"
-    PUBLISHED = "published"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workload:
-    """What ran on what, where somebody else ran it."""
-
-    recipe: str
-    device: str
-    gpus: int = 1
-    """GPUs that ran together, one process each."""
-    scene: str = ""
-    """Input size, WIDTHxHEIGHT, of a super-resolution recipe; empty otherwise."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin(Workload):
-    """What whoever imports a log says about it."""
-
-    side: str
-    """``flashdreams`` or a baseline of the recipe."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportedStep(Origin, LogStep):
-    """One AR step of a log that was made elsewhere."""
-
-    import_id: str
-    basis: str
-    format: str
-    phase: str
-    """By the recipe's window; empty for a progress bar, which is no AR step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportedFigure(PublishedFigure):
-    """One number of a published table that was brought in."""
-
-    import_id: str
-    basis: str
-    format: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """One process adding to a run: cell by cell, trial by trial, beside other such processes."""
 
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,11 +11,11 @@ from harness.integrity import resume
 from harness.judging import cell_verdict
 from harness.machine import gpus, telemetry
 from harness.machine.stopping import Stop, stopping
-from harness.plan.cells import repeat_of
 from harness.records import Outcome, PairRow, Plan, PlannedCell, PlannedTrial, TrialRow
 from harness.store.durable import disk_faults, require_space
 from harness.store.run import LOGS, WORK, Store
-from harness.store.run_record import State
+from harness.store.run_record import RunState
+from harness.store.tables import part_of
 from harness.trials import evidence, inputs
 from harness.trials.evidence import TrialResult
 from harness.trials.launch import Grant, Limits, Watcher, launch
@@ -37,12 +36,12 @@ class RunWatcher(Watcher):
 
 def open_cells(run_store: Store, wanted: Collection[str]) -> list[str]:
     """Those without a verdict."""
-    judged = {pair.cell_id for pair in run_store.read_rows(PairRow)}
-    return [cell_id for cell_id in wanted if cell_id not in judged]
+    judged = run_store.stored_parts(PairRow)
+    return [cell_id for cell_id in wanted if part_of(cell_id) not in judged]
 
 
 @dataclass(frozen=True)
-class Sitting:
+class Worker:
     """One process adding to a run, cell by cell."""
 
     store: Store
@@ -80,14 +79,14 @@ class Sitting:
 
     def _left(self, cells: Sequence[PlannedCell]) -> tuple[PlannedCell, ...]:
         """Cells with those of their trials that have not run."""
-        ran = {row.trial_id for row in self.store.read_rows(TrialRow)}
+        ran = self.store.stored_parts(TrialRow)
         return tuple(
-            replace(cell, trials=tuple(t for t in cell.trials if t.trial_id not in ran))
+            replace(cell, trials=tuple(t for t in cell.trials if part_of(t.trial_id) not in ran))
             for cell in cells
         )
 
     def _run_if_open(self, cell: PlannedCell, stop: Stop) -> None:
-        """Run a cell, unless another sitting has judged it since this one began."""
+        """Run a cell, unless another worker has judged it since this one began."""
         if not open_cells(self.store, [cell.cell_id]):
             return
         resume.refuse_changed_environments(self.store, [cell.cell_id], self.built)
@@ -115,7 +114,7 @@ class Sitting:
 
     def _recall(self, cell: PlannedCell) -> dict[str, TrialResult]:
         """The cell's trials that have run, in the order of the plan."""
-        rows = {row.trial_id: row for row in self.store.read_rows(TrialRow)}
+        rows = {row.trial_id: row for row in self.store.read_rows(TrialRow, cell.trial_ids)}
         results: dict[str, TrialResult] = {}
         for trial in cell_verdict.expected_trials(cell, results):
             if trial.trial_id in rows:
@@ -125,40 +124,37 @@ class Sitting:
 
     def _run_trial(self, trial: PlannedTrial, uuids: tuple[str, ...]) -> TrialResult:
         ready = inputs.prepare(trial, self.built["flashdreams"])
-        work = self.store.folder / WORK / trial.trial_id
-        shutil.rmtree(work, ignore_errors=True)
         environment = self.built[trial.side.environment]
         grant = Grant(gpus=uuids[: gpus.wanted_by(trial)], variables=self.passed)
         before = gpus.memory_in_use(grant.gpus)
-        with disk_faults(self.store.folder):
+        with disk_faults(self.store.folder), self.store.job_folder(trial.trial_id) as work:
             result = launch(ready, environment, work, self.watcher, self.limits, grant)
-        if result.row.outcome != Outcome.COMPLETED or result.row.invalid:
-            # What a full disk did to a trial says nothing about the trial.
-            require_space(self.store.folder, result.row.reason)
-        self.store.add_trial(work, result.row, result.parts, result.digests)
+            if result.row.outcome != Outcome.COMPLETED or result.row.invalid:
+                # What a full disk did to a trial says nothing about the trial.
+                require_space(self.store.folder, result.row.reason)
+            self.store.add_trial(work, result.row, result.parts, result.digests)
         gpus.require_returned(before)
         return result
 
     def _leave(self, cells: list[PlannedCell]) -> None:
-        """Mark the run as stopped, and drop what this sitting had begun."""
+        """Mark the run as stopped, and drop what this worker had begun."""
         own = [cell for cell in cells if not self.store.is_held(cell.cell_id)]
-        for planned in (trial for cell in own for trial in cell.trials):
-            for trial in (planned, repeat_of(planned)):
-                shutil.rmtree(self.store.folder / WORK / trial.trial_id, ignore_errors=True)
+        begun = {trial_id for cell in own for trial_id in cell.trial_ids}
+        self.store.remove(path for path in self.store.unfinished_jobs() if path.name in begun)
         self._close()
 
     def _close(self) -> None:
-        """Write how the run stands now, other sittings considered."""
-        with suppress(OSError):  # another sitting has a trial in it
+        """Write how the run stands now, other workers considered."""
+        with suppress(OSError):  # another worker has a trial in it
             (self.store.folder / WORK).rmdir()
         with self.store.writing():
-            run = self.store.read_run()
-            left = open_cells(self.store, run["cells"])
+            record = self.store.read_record()
+            left = open_cells(self.store, record.cells)
             if not left:
-                run |= {"state": State.FINISHED, "finished": now()}
+                record = replace(record, state=RunState.FINISHED, finished=now())
             elif not any(self.store.is_held(cell_id) for cell_id in left):
-                run |= {"state": State.INTERRUPTED}
-            self.store.write_run(run)
+                record = replace(record, state=RunState.INTERRUPTED)
+            self.store.write_record(record)
 
 
 def now() -> str:

@@ -1,9 +1,8 @@
 """The main flow: load, plan, launch, parse, store, match, judge, render."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.environments import sides
 from harness.environments.declared import ENVIRONMENTS_DIR, BuiltEnvironment, driven
@@ -14,10 +13,10 @@ from harness.plan import suites
 from harness.plan.cells import chosen, need_of, plan_suite
 from harness.records import PairRow, Plan, PlannedCell
 from harness.store.run import Store, create_run, open_run, pointing_to_fsck, require_new
-from harness.store.run_record import State, dump_plan
+from harness.store.run_record import KernelTime, RunRecord, RunState, WorkerRecord
 from harness.trials import kernel_time
 from harness.trials.launch import Limits
-from harness.worker import RunWatcher, Sitting, now, open_cells
+from harness.worker import RunWatcher, Worker, now, open_cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,33 +70,34 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
     _require_gpus(here, request.device, planned)
     require_new(request.out)
     built = _build_sides(planned, request, watcher)
-    floors = _floors(planned.cells, built, watcher)
+    times = _kernel_times(planned.cells, built, watcher)
     run_store = create_run(request.out)
-    run = {
-        "suite": planned.suite,
-        "suite_file": resume.suite_file(request.suite),
-        "sources": resume.sources_of(request.suite),
-        "description": suite.description,
-        "device": planned.device,
-        "size": planned.size,
-        "weights": "synthetic",
-        "weights_seed": suite.weights_seed,
-        "started": now(),
-        "machine": asdict(here),
-        "sittings": [_sitting(here)],
-        "cells": [cell.cell_id for cell in planned.cells],
-        "plan": dump_plan(planned.cells),
-        "unsupported": [(cell.cell_id, cell.reason) for cell in planned.unsupported],
-        "not_chosen": planned.not_chosen,
-        "estimated_s": planned.estimated_s,
-        "environments": {env.name: resume.describe(env) for env in built.values()},
-        "roofline": floors,
-        "sandbox": request.sandbox,
-        "passed": request.passed,
-        "state": State.RUNNING,
-    }
-    run_store.write_run(run)
-    Sitting(run_store, built, watcher, limits, passed).run(planned)
+    began = now()
+    record = RunRecord(
+        suite=planned.suite,
+        suite_file=resume.suite_file(request.suite),
+        sources=resume.sources_of(request.suite),
+        description=suite.description,
+        device=planned.device,
+        size=planned.size,
+        weights="synthetic",
+        weights_seed=suite.weights_seed,
+        started=began,
+        state=RunState.RUNNING,
+        machine=here,
+        workers=(WorkerRecord(started=began, machine=here),),
+        sandbox=request.sandbox,
+        passed=request.passed,
+        cells=tuple(cell.cell_id for cell in planned.cells),
+        plan=planned.cells,
+        unsupported=_reasons(planned),
+        not_chosen=planned.not_chosen,
+        estimated_s=planned.estimated_s,
+        environments={env.name: resume.describe(env) for env in built.values()},
+        kernel_time=times,
+    )
+    run_store.write_record(record)
+    Worker(run_store, built, watcher, limits, passed).run(planned)
     return check(run_store)
 
 
@@ -110,18 +110,18 @@ def resume_run(
         UsageFault: It is no run, or what it runs changed since.
         IntegrityFault: Evidence is lost.
     """
-    run = open_run(folder).read_run()
-    _refuse_imports(run, folder)
+    record = open_run(folder).read_record()
+    _refuse_imports(record, folder)
     request = RunRequest(
-        suite=run["suite_file"],
-        device=run["device"],
+        suite=record.suite_file,
+        device=record.device,
         out=folder,
         environments_dir=environments_dir,
-        sandbox=run["sandbox"],
+        sandbox=record.sandbox,
         base=base,
-        passed=tuple(run["passed"]),
+        passed=record.passed,
     )
-    return _go_on(request, run["cells"], watcher, limits)
+    return _go_on(request, record.cells, watcher, limits)
 
 
 def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitCode:
@@ -131,26 +131,26 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
         UsageFault: It is no run of that suite and device, or what it runs changed since.
         IntegrityFault: Evidence is lost.
     """
-    run = open_run(request.out).read_run()
-    _refuse_imports(run, request.out)
+    record = open_run(request.out).read_record()
+    _refuse_imports(record, request.out)
     _, planned = make_plan(request)
-    if (run["suite"], run["device"]) != (planned.suite, planned.device):
+    if (record.suite, record.device) != (planned.suite, planned.device):
         raise UsageFault(
-            f"{request.out} is a run of {run['suite']} on {run['device']}, "
+            f"{request.out} is a run of {record.suite} on {record.device}, "
             f"not of {planned.suite} on {planned.device}; pick another --into"
         )
-    resume.refuse_other_options(run, request.out, request.sandbox, request.passed)
-    request = replace(request, sandbox=run["sandbox"], passed=tuple(run["passed"]))
+    resume.refuse_other_options(record, request.out, request.sandbox, request.passed)
+    request = replace(request, sandbox=record.sandbox, passed=record.passed)
     return _go_on(request, [cell.cell_id for cell in planned.cells], watcher, limits)
 
 
-def _refuse_imports(run: dict[str, Any], folder: Path) -> None:
+def _refuse_imports(record: RunRecord, folder: Path) -> None:
     """A folder that was made for logs has no suite to run.
 
     Raises:
         UsageFault: It is one.
     """
-    if run["suite"] == imports.SUITE:
+    if record.suite == imports.SUITE:
         raise UsageFault(
             f"{folder} holds imported logs and nothing that was measured; measure into a run of "
             "its own: fdbench run --suite NAME --gpu KEY"
@@ -165,12 +165,14 @@ def check(run_store: Store) -> ExitCode:
     """
     with pointing_to_fsck(run_store.folder):
         run_store.verify()
-        run = run_store.read_run()
+        cells = run_store.read_record().cells
         judged = {pair.cell_id: pair.code for pair in run_store.read_rows(PairRow)}
-    return worst(judged.get(cell_id, ExitCode.INCOMPLETE) for cell_id in run["cells"])
+    return worst(judged.get(cell_id, ExitCode.INCOMPLETE) for cell_id in cells)
 
 
-def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: Limits) -> ExitCode:
+def _go_on(
+    request: RunRequest, wanted: Collection[str], watcher: RunWatcher, limits: Limits
+) -> ExitCode:
     """Check that a run can go on as it began, then run the cells of it that are wanted."""
     suite, full = make_plan(replace(request, only=""))
     passed = sides.passed_on(request.passed)
@@ -179,39 +181,40 @@ def _go_on(request: RunRequest, wanted: list[str], watcher: RunWatcher, limits: 
     resume.refuse_changed_plan(run_store, request.suite, suite, full)
     planned = replace(full, cells=tuple(c for c in full.cells if c.cell_id in wanted))
     _require_gpus(here, request.device, planned)
-    before = run_store.read_run()
-    if before["state"] == State.FINISHED and not open_cells(run_store, wanted):
+    before = run_store.read_record()
+    if before.state == RunState.FINISHED and not open_cells(run_store, wanted):
         watcher.planned(replace(planned, cells=()))
         return check(run_store)
     built = _build_sides(planned, request, watcher)
-    without_floor = {*before["cells"], *wanted} - before["roofline"].keys()
-    floors = _floors([c for c in full.cells if c.cell_id in without_floor], built, watcher)
+    untimed = {*before.cells, *wanted} - before.kernel_time.keys()
+    times = _kernel_times([c for c in full.cells if c.cell_id in untimed], built, watcher)
     with run_store.writing():
         repair.settle(run_store)
-        run = run_store.read_run()
+        record = run_store.read_record()
         _refuse_held(run_store, wanted)
-        run.pop("finished", None)
         resume.refuse_changed_environments(run_store, wanted, built)
-        ids = {*run["cells"], *wanted}
-        cells = [cell for cell in full.cells if cell.cell_id in ids]
-        run |= {
-            "cells": [cell.cell_id for cell in cells],
-            "plan": dump_plan(cells),
-            "unsupported": [(cell.cell_id, cell.reason) for cell in full.unsupported],
-            "estimated_s": _chosen(full.estimated_s, wanted) | run["estimated_s"],
-            "not_chosen": [cell.cell_id for cell in full.cells if cell.cell_id not in ids],
-            "sittings": [*run["sittings"], _sitting(here)],
-            "environments": resume.environments_of(run["environments"], built),
-            "roofline": run["roofline"] | floors,
-            "state": State.RUNNING,
-        }
-        run_store.write_run(run)
-    Sitting(run_store, built, watcher, limits, passed).run(planned)
+        ids = {*record.cells, *wanted}
+        cells = tuple(cell for cell in full.cells if cell.cell_id in ids)
+        record = replace(
+            record,
+            cells=tuple(cell.cell_id for cell in cells),
+            plan=cells,
+            unsupported=_reasons(full),
+            estimated_s=_chosen(full.estimated_s, wanted) | record.estimated_s,
+            not_chosen=tuple(cell.cell_id for cell in full.cells if cell.cell_id not in ids),
+            workers=(*record.workers, WorkerRecord(started=now(), machine=here)),
+            environments=resume.environments_of(record.environments, built),
+            kernel_time=record.kernel_time | times,
+            state=RunState.RUNNING,
+            finished="",
+        )
+        run_store.write_record(record)
+    Worker(run_store, built, watcher, limits, passed).run(planned)
     return check(run_store)
 
 
 def _refuse_held(run_store: Store, wanted: Collection[str]) -> None:
-    """Refuse a sitting that would have nothing to do.
+    """Refuse a worker that would have nothing to do.
 
     Raises:
         UsageFault: Other processes run every cell that is wanted and has no verdict.
@@ -225,17 +228,17 @@ def _chosen(seconds: Mapping[str, float], wanted: Collection[str]) -> dict[str, 
     return {cell_id: value for cell_id, value in seconds.items() if cell_id in wanted}
 
 
-def _floors(
+def _reasons(planned: Plan) -> tuple[tuple[str, str], ...]:
+    """Every cell that will not run, and why."""
+    return tuple((cell.cell_id, cell.reason) for cell in planned.unsupported)
+
+
+def _kernel_times(
     planned: Iterable[PlannedCell], built: Mapping[str, BuiltEnvironment], watcher: RunWatcher
-) -> dict[str, Any]:
-    """Floor of each cell that runs on a GPU, from its kernels timed alone."""
+) -> dict[str, KernelTime]:
+    """Kernel time of each cell that runs on a GPU."""
     cells = [cell for cell in planned if cell.trials[0].job.device == "cuda"]
-    floors = kernel_time.measure(cells, built["flashdreams"], watcher.note)
-    return {cell_id: asdict(floor) for cell_id, floor in floors.items()}
-
-
-def _sitting(here: fingerprint.Machine) -> dict[str, Any]:
-    return {"started": now(), "machine": asdict(here)}
+    return kernel_time.measure(cells, built["flashdreams"], watcher.note)
 
 
 def _require_gpus(here: fingerprint.Machine, device_key: str, planned: Plan) -> None:

@@ -11,7 +11,7 @@ from harness.judging.stats import WARMUP_AR_STEPS
 from harness.records import Phase, Role, StepRow
 from reports.distance import DistanceTable
 from reports.latency import COMPARED_STAGE, is_streaming
-from reports.run_view import CellEvidence
+from reports.run_view import CellView
 from reports.side_names import FLASHDREAMS_COLOUR, display_side, pair_colours
 from reports.stages import StageTable
 from reports.svg import INK, LEGEND_CHARACTERS, MUTED, Chart, draw
@@ -30,7 +30,7 @@ _HOLLOW = {Phase.FILLING.value: "none"}
 _MARKERS = {Phase.CAPTURE.value: "D"}
 
 
-def step_chart(cell: CellEvidence) -> Chart | None:
+def step_chart(cell: CellView) -> Chart | None:
     """Compared stage over AR steps, a line per process; None where there are no such steps."""
     sides = [(role, _drawn(cell, role)) for role in (Role.REFERENCE, Role.CANDIDATE)]
     shown = [step for _, processes in sides for steps in processes for step in steps]
@@ -68,7 +68,7 @@ def _wrapped(side: str) -> str:
     return "\n".join(textwrap.wrap(display_side(side).replace(",", ", "), LEGEND_CHARACTERS))
 
 
-def _drawn(cell: CellEvidence, role: Role) -> list[list[StepRow]]:
+def _drawn(cell: CellView, role: Role) -> list[list[StepRow]]:
     """AR steps of each process that counts; one under a profiler is nobody's time."""
     processes = cell.processes(role)
     timed = [[step for step in steps if step.phase != Phase.PROFILED] for steps in processes]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.judging.parity import within
 from harness.records import ParityRow, Verdict
-from reports.run_view import CellEvidence
+from reports.run_view import CellView
 from reports.side_names import display_side
 
 
@@ -62,7 +62,7 @@ class DistanceTable:
         return max(rows, key=lambda row: _badness(row.ratio or 0.0), default=None)
 
 
-def distance_table(cell: CellEvidence) -> DistanceTable:
+def distance_table(cell: CellView) -> DistanceTable:
     """Parity of a cell by AR step, from stored rows; without rows where nothing was compared."""
     limit = cell.pair.limit if cell.pair else None
     is_pass = cell.pair is not None and cell.pair.verdict == Verdict.PASS

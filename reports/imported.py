@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import quote
 
+from harness.imported_records import ImportedFigure, Origin
 from harness.integrity.imports import LOG_FILE, ImportRecord
 from harness.judging import stats
 from harness.plan.suites import Recipe, load_recipes
-from harness.records import ImportedFigure, Origin
 from harness.store.manifest import IMPORTS
 from reports.bars import grouped_bars
 from reports.run_view import ImportedLog

@@ -10,7 +10,7 @@ from harness.records import Phase, Role, StepRow, Verdict
 from harness.store.run import Store
 from harness.units import speedup_percent
 from reports.measurement import clock_fault, disturbance
-from reports.run_view import CellEvidence, stored_cells
+from reports.run_view import CellView, stored_cells
 from reports.side_names import listed
 
 COMPARED_STAGE = "diffuse"
@@ -61,7 +61,7 @@ def latency_rows(run: Store) -> list[LatencyRow]:
     return [row for cell in stored_cells(run) for row in latency_of(cell)]
 
 
-def latency_of(cell: CellEvidence) -> list[LatencyRow]:
+def latency_of(cell: CellView) -> list[LatencyRow]:
     """Every figure of a cell; times of trials that failed are in none of them."""
     sides = [cell.processes(role) for role in (Role.REFERENCE, Role.CANDIDATE)]
     if not cell.steps:
@@ -82,14 +82,14 @@ def latency_of(cell: CellEvidence) -> list[LatencyRow]:
     ]
 
 
-def step_row(cell: CellEvidence, ar: int) -> LatencyRow:
+def step_row(cell: CellView, ar: int) -> LatencyRow:
     """One AR step alone, as the footnote of a published figure may name it."""
     sides = [cell.processes(role) for role in (Role.REFERENCE, Role.CANDIDATE)]
     alone = [[[step for step in trial if step.ar == ar] for trial in side] for side in sides]
     return _row(cell, alone, f"{COMPARED_STAGE}, AR {ar} alone", _from_ar2(cell, (COMPARED_STAGE,)))
 
 
-def protocol_notes(cells: Sequence[CellEvidence]) -> tuple[str, ...]:
+def protocol_notes(cells: Sequence[CellView]) -> tuple[str, ...]:
     """Recipes whose documented command ends before the first steady AR step, in a sentence."""
     recipes: dict[tuple[int, int], dict[str, None]] = {}
     for cell in cells:
@@ -108,7 +108,7 @@ def protocol_notes(cells: Sequence[CellEvidence]) -> tuple[str, ...]:
     )
 
 
-def is_streaming(cell: CellEvidence) -> bool:
+def is_streaming(cell: CellView) -> bool:
     """Whether the cell has more than one AR step."""
     return any(step.ar > 0 for step in cell.steps)
 
@@ -143,7 +143,7 @@ Figure = Callable[[Sequence[StepRow]], _Measured | None]
 """A process's figure from its AR steps; None where it has no step it could describe."""
 
 
-def _from_ar2(cell: CellEvidence, span: Sequence[str]) -> Figure:
+def _from_ar2(cell: CellView, span: Sequence[str]) -> Figure:
     """The seed's statistic of a span, over the steps that the documented command runs."""
     return lambda trial: _measured(
         stats.seed_statistic(_timed(span, trial), cell.documented_ar_steps)
@@ -177,7 +177,7 @@ def _timed(span: Sequence[str], trial: Sequence[StepRow]) -> list[stats.Timed]:
 
 
 def _row(
-    cell: CellEvidence, sides: Sequence[list[list[StepRow]]], name: str, figure: Figure
+    cell: CellView, sides: Sequence[list[list[StepRow]]], name: str, figure: Figure
 ) -> LatencyRow:
     """One figure of both sides: the mean over processes of each process's own figure."""
     upstream, flashdreams = (
@@ -214,7 +214,7 @@ def _mean(processes: Sequence[_Measured]) -> float | None:
 
 
 def _withheld(
-    cell: CellEvidence,
+    cell: CellView,
     windows: Sequence[str],
     upstream_ms: float | None,
     flashdreams_ms: float | None,

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from harness.records import REPEATED, ParityRow, Phase, Role, StepRow, TrialRow
+from harness.store.run_record import KernelTime
 from harness.trials.kernels import attention_ms
-from reports.run_view import CellEvidence
+from reports.run_view import CellView
 from reports.side_names import display_side
 
 PUBLISHABLE = 0.005
@@ -44,15 +44,15 @@ class MeasuredSide:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FloorLine:
-    """How far both sides are from the floor of the machine."""
+class KernelTimeLine:
+    """How far both sides are from the kernel time."""
 
     figure: str
     """What is held against it."""
-    floor_ms: float
+    kernel_time_ms: float
     """The large kernels of the span, timed alone and added up."""
     upstream: float | None
-    """The side's figure over the floor."""
+    """The side's figure over the kernel time."""
     flashdreams: float | None
     gpu: str
     """UUID of the GPU that the kernels were timed on; empty where the run did not keep it."""
@@ -70,7 +70,7 @@ class ControlRow:
     num_steps: int
 
 
-def measured_sides(cell: CellEvidence) -> tuple[MeasuredSide, ...]:
+def measured_sides(cell: CellView) -> tuple[MeasuredSide, ...]:
     """Both sides of a cell, reference first; a side without a completed process is left out."""
     return tuple(
         _side(cell, role, name)
@@ -79,7 +79,7 @@ def measured_sides(cell: CellEvidence) -> tuple[MeasuredSide, ...]:
     )
 
 
-def clock_fault(cell: CellEvidence) -> str:
+def clock_fault(cell: CellView) -> str:
     """Why a cell's times may not be published; empty if its clocks agree.
 
     A CPU run at tiny size is never published, and its steps are too short for the host's clock.
@@ -98,7 +98,7 @@ def clock_fault(cell: CellEvidence) -> str:
     return f"clocks differ by {100 * worst:.2f} %" if worst > PUBLISHABLE else ""
 
 
-def disturbance(cell: CellEvidence) -> str:
+def disturbance(cell: CellView) -> str:
     """Why times of disturbed processes may not be published; empty if none was disturbed.
 
     A disturbed launch gives way to its repetition; where that was disturbed too, nothing is left.
@@ -111,7 +111,7 @@ def disturbance(cell: CellEvidence) -> str:
 _PAIR = (Role.REFERENCE, Role.CANDIDATE)
 
 
-def controls_of(cell: CellEvidence) -> tuple[ControlRow, ...]:
+def controls_of(cell: CellView) -> tuple[ControlRow, ...]:
     """Every control that was compared, by its AR step nearest to the floor."""
     latents = [row for row in cell.parity if not row.is_of_frames]
     floors = {row.ar: row.relative_l2 for row in latents if row.comparison == "floor"}
@@ -140,24 +140,23 @@ def _ratio(row: ParityRow, floors: Mapping[int, float]) -> float:
     return row.relative_l2 / floor if floor else math.inf
 
 
-def floor_line(
-    floor: Mapping[str, Any] | None, figure: str, upstream_ms: float | None, own_ms: float | None
-) -> FloorLine | None:
-    """A cell's figure over the floor that the run measured; None where one of them is missing."""
-    if floor is None or (upstream_ms is None and own_ms is None):
+def kernel_time_line(
+    alone: KernelTime | None, figure: str, upstream_ms: float | None, own_ms: float | None
+) -> KernelTimeLine | None:
+    """A cell's figure over its kernel time; None where one of them is missing."""
+    if alone is None or (upstream_ms is None and own_ms is None):
         return None
-    floor_ms = float(floor["diffuse_ms"])
-    upstream, own = (None if ms is None else ms / floor_ms for ms in (upstream_ms, own_ms))
-    return FloorLine(
+    upstream, own = (None if ms is None else ms / alone.diffuse_ms for ms in (upstream_ms, own_ms))
+    return KernelTimeLine(
         figure=figure,
-        floor_ms=floor_ms,
+        kernel_time_ms=alone.diffuse_ms,
         upstream=upstream,
         flashdreams=own,
-        gpu=floor.get("gpu", ""),
+        gpu=alone.gpu,
     )
 
 
-def _side(cell: CellEvidence, role: Role, name: str) -> MeasuredSide:
+def _side(cell: CellView, role: Role, name: str) -> MeasuredSide:
     processes = cell.processes(role)
     timed = [[step for step in trial if step.phase != Phase.PROFILED] for trial in processes]
     counted = {steps[0].trial_id for steps in timed if steps}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from harness.integrity import imports
 from harness.judging.stats import MIN_PROCESSES
+from harness.store.run_record import EnvironmentRecord
 from harness.units import format_counted
 from reports.bars import latency_charts
 from reports.charts import distance_chart, stage_chart, step_chart
@@ -13,25 +14,24 @@ from reports.imported import ImportedSection, imported_section
 from reports.latency import LatencyRow, latency_of, protocol_notes
 from reports.measurement import (
     ControlRow,
-    FloorLine,
+    KernelTimeLine,
     MeasuredSide,
     controls_of,
-    floor_line,
+    kernel_time_line,
     measured_sides,
 )
 from reports.provenance import (
-    EnvironmentLine,
     Fact,
     SettingsTable,
     TrialLine,
-    environment_lines,
+    environments_by_name,
     facts,
     machine_lines,
     settings_table,
     trial_lines,
 )
 from reports.published_page import Comparison, per_scene
-from reports.run_view import CellEvidence, Evidence
+from reports.run_view import CellView, RunView
 from reports.side_names import display_device, pair_names
 from reports.stages import StageTable, stage_table
 from reports.svg import Chart
@@ -53,7 +53,7 @@ class CellSection:
     stage_chart: Chart | None
     sides: tuple[MeasuredSide, ...]
     controls: tuple[ControlRow, ...]
-    floor: FloorLine | None
+    kernel_time: KernelTimeLine | None
     took_s: float
     """All of its processes, launch to end."""
     planned_s: float | None
@@ -93,50 +93,48 @@ class Page:
     """Published per-scene lines beside this run's; empty where the suite has no scenes."""
     imported: ImportedSection
     cells: tuple[CellSection, ...]
-    environments: tuple[EnvironmentLine, ...]
+    environments: dict[str, EnvironmentRecord]
     facts: tuple[Fact, ...]
     command: str
     """Makes a run like this one; empty where nothing was run."""
 
 
-def build_page(evidence: Evidence) -> Page:
+def build_page(view: RunView) -> Page:
     """Derive every section from what the run left."""
-    run = evidence.run
-    rows = {cell.cell_id: latency_of(cell) for cell in evidence.cells}
+    record = view.record
+    rows = {cell.cell_id: latency_of(cell) for cell in view.cells}
     latency = [row for of_cell in rows.values() for row in of_cell]
-    is_run = run["suite"] != imports.SUITE
-    command = shlex.join(["fdbench", "run", "--suite", run["suite"], "--gpu", run["device"]])
+    is_run = record.suite != imports.SUITE
+    command = shlex.join(["fdbench", "run", "--suite", record.suite, "--gpu", record.device])
     return Page(
-        title=f"{run['suite']} on {display_device(run['device'])}" if is_run else "Imported logs",
-        description=run["description"],
-        when=_when(run["started"], run.get("finished", ""), len(run.get("sittings", ()))),
-        host=_host(evidence),
-        machine=machine_lines(evidence),
-        answer=answer(evidence),
-        faults=evidence.faults,
-        verdicts=verdict_rows(evidence.cells),
-        unsupported=tuple((cell_id, reason) for cell_id, reason in run["unsupported"]),
-        not_chosen=tuple(run["not_chosen"]),
-        names=pair_names(cell.reference for cell in evidence.cells),
+        title=f"{record.suite} on {display_device(record.device)}" if is_run else "Imported logs",
+        description=record.description,
+        when=_when(record.started, record.finished, len(record.workers)),
+        host=_host(view),
+        machine=machine_lines(view),
+        answer=answer(view),
+        faults=view.faults,
+        verdicts=verdict_rows(view.cells),
+        unsupported=record.unsupported,
+        not_chosen=record.not_chosen,
+        names=pair_names(cell.reference for cell in view.cells),
         latency=tuple(latency),
         interval_note=_interval_note(latency),
-        protocol_notes=protocol_notes(evidence.cells),
+        protocol_notes=protocol_notes(view.cells),
         latency_charts=tuple(latency_charts(latency)),
-        scenes=per_scene(evidence, latency),
-        imported=imported_section(evidence.folder, evidence.imports),
-        cells=tuple(
-            _section(evidence, cell, rows[cell.cell_id][-1], command) for cell in evidence.cells
-        ),
-        environments=environment_lines(evidence),
-        facts=facts(evidence.cells),
+        scenes=per_scene(view, latency),
+        imported=imported_section(view.folder, view.imports),
+        cells=tuple(_section(view, cell, rows[cell.cell_id][-1], command) for cell in view.cells),
+        environments=environments_by_name(view),
+        facts=facts(view.cells),
         command=command if is_run else "",
     )
 
 
-def _section(evidence: Evidence, cell: CellEvidence, last: LatencyRow, command: str) -> CellSection:
+def _section(view: RunView, cell: CellView, last: LatencyRow, command: str) -> CellSection:
     """Sections of a cell; ``last`` is its last figure, steady or per denoising step."""
     distance, stages = distance_table(cell), stage_table(cell, last.withheld)
-    floor = evidence.run["roofline"].get(cell.cell_id)
+    alone = view.record.kernel_time.get(cell.cell_id)
     return CellSection(
         cell_id=cell.cell_id,
         is_judged=cell.pair is not None,
@@ -147,31 +145,31 @@ def _section(evidence: Evidence, cell: CellEvidence, last: LatencyRow, command: 
         stage_chart=stage_chart(stages),
         sides=measured_sides(cell),
         controls=controls_of(cell),
-        floor=floor_line(floor, last.figure, last.upstream_ms, last.flashdreams_ms),
+        kernel_time=kernel_time_line(alone, last.figure, last.upstream_ms, last.flashdreams_ms),
         took_s=sum(trial.wall_s for trial in cell.trials),
-        planned_s=evidence.run["estimated_s"].get(cell.cell_id),
+        planned_s=view.record.estimated_s.get(cell.cell_id),
         settings=settings_table(cell),
-        trials=trial_lines(evidence.folder, cell),
+        trials=trial_lines(view.folder, cell),
         command=f"{command} --only {shlex.quote(cell.cell_id)}",
     )
 
 
-def _host(evidence: Evidence) -> str:
-    """GPUs and CPU in a phrase; sittings on alike machines may have had other cards."""
-    machine = evidence.run["machine"]
-    gpus = machine["gpus"]
-    used = {uuid for cell in evidence.cells for uuids in cell.gpus.values() for uuid in uuids}
+def _host(view: RunView) -> str:
+    """GPUs and CPU in a phrase; workers on alike machines may have had other cards."""
+    machine = view.record.machine
+    gpus = machine.gpus
+    used = {uuid for cell in view.cells for uuids in cell.gpus.values() for uuid in uuids}
     if len(set(gpus)) == 1:
         gpus = gpus[:1] * max(len(used), 1)
-    return format_counted([*gpus, machine["cpu"]])
+    return format_counted([*gpus, machine.cpu])
 
 
-def _when(started: str, finished: str, sittings: int) -> str:
+def _when(started: str, finished: str, workers: int) -> str:
     start, end = (
         moment.replace("T", " ").replace("+00:00", " UTC") for moment in (started, finished)
     )
     when = f"Ran {start} to {end}" if end else f"Started {start}"
-    return f"{when}, in {sittings} sittings" if sittings > 1 else when
+    return f"{when}, in {workers} sittings" if workers > 1 else when
 
 
 def _interval_note(rows: list[LatencyRow]) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,9 +10,11 @@ from urllib.parse import quote
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from harness.machine.fingerprint import Machine
 from harness.records import Role, TrialRow
+from harness.store.run_record import EnvironmentRecord
 from harness.units import format_counted
-from reports.run_view import CellEvidence, Evidence
+from reports.run_view import CellView, RunView
 from reports.side_names import display_side, listed, pair_names, sentence_case
 
 SHORT_DIGEST = 12
@@ -65,20 +67,7 @@ class Fact:
     sides: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class EnvironmentLine:
-    """What a side ran in."""
-
-    name: str
-    description: str
-    packages: tuple[str, ...]
-    """The declared ones, in the version that was installed."""
-    reason_no_deps: str
-    digest: str
-    code_digest: str
-
-
-def settings_table(cell: CellEvidence) -> SettingsTable:
+def settings_table(cell: CellView) -> SettingsTable:
     """Settings of each side's first process that reported any, reference first."""
     first: dict[tuple[str, str], dict[str, Any]] = {}
     for trial in sorted(cell.trials, key=lambda trial: (_ORDER[trial.role], trial.process)):
@@ -100,7 +89,7 @@ def reported(trial: TrialRow) -> dict[str, Any]:
     return _json_object(trial.settings)
 
 
-def trial_lines(folder: Path, cell: CellEvidence) -> tuple[TrialLine, ...]:
+def trial_lines(folder: Path, cell: CellView) -> tuple[TrialLine, ...]:
     """Trials of a cell in stored order, each with the way to its log."""
     return tuple(
         TrialLine(trial=trial, side=display_side(trial.side), log_url=_log_url(folder, trial))
@@ -108,7 +97,7 @@ def trial_lines(folder: Path, cell: CellEvidence) -> tuple[TrialLine, ...]:
     )
 
 
-def facts(cells: Sequence[CellEvidence]) -> tuple[Fact, ...]:
+def facts(cells: Sequence[CellView]) -> tuple[Fact, ...]:
     """Facts of every side, equal ones once."""
     sides: dict[tuple[str, str], dict[str, None]] = {}
     for cell in cells:
@@ -121,19 +110,14 @@ def facts(cells: Sequence[CellEvidence]) -> tuple[Fact, ...]:
     )
 
 
-def environment_lines(evidence: Evidence) -> tuple[EnvironmentLine, ...]:
-    """Environments of the run, as ``run.json`` has them."""
-    return tuple(
-        EnvironmentLine(
-            name=display_side(name),
-            description=described["description"],
-            packages=_as_installed(described["packages"], described["installed"]),
-            reason_no_deps=described["reason_no_deps"],
-            digest=described["digest"],
-            code_digest=described["code_digest"],
+def environments_by_name(view: RunView) -> dict[str, EnvironmentRecord]:
+    """Environments of the run as they are displayed: packages in the version that ran."""
+    return {
+        display_side(name): replace(
+            described, packages=_as_installed(described.packages, described.installed)
         )
-        for name, described in evidence.run["environments"].items()
-    )
+        for name, described in view.record.environments.items()
+    }
 
 
 def _as_installed(declared: Sequence[str], installed: Sequence[str]) -> tuple[str, ...]:
@@ -150,27 +134,27 @@ def _as_installed(declared: Sequence[str], installed: Sequence[str]) -> tuple[st
     return tuple(lines)
 
 
-def machine_lines(evidence: Evidence) -> tuple[tuple[str, str], ...]:
-    """Fingerprint of the machine, labelled; of every machine where sittings differ."""
-    run = evidence.run
-    machines = [run["machine"], *(sitting["machine"] for sitting in run.get("sittings", ()))]
+def machine_lines(view: RunView) -> tuple[tuple[str, str], ...]:
+    """Fingerprint of the machine, labelled; of every machine where workers differ."""
+    record = view.record
+    machines = [record.machine, *(worker.machine for worker in record.workers)]
     labelled = [_machine_values(machine) for machine in machines]
     lines = [
         (label, "; ".join(dict.fromkeys(values[label] for values in labelled)))
         for label in labelled[0]
     ]
-    return (*lines, ("Sandbox", run["sandbox"]))
+    return (*lines, ("Sandbox", record.sandbox))
 
 
-def _machine_values(machine: Mapping[str, Any]) -> dict[str, str]:
+def _machine_values(machine: Machine) -> dict[str, str]:
     return {
-        "GPU": format_counted(machine["gpus"]) or "none",
-        "NVIDIA driver": machine["driver"] or "none",
-        "CPU": f"{machine['cpu']}, {machine['cores']} cores",
-        "Memory": f"{machine['memory_gib']} GiB",
-        "System": machine["system"],
-        "Python of the harness": machine["python"],
-        "fdbench": machine["fdbench"],
+        "GPU": format_counted(machine.gpus) or "none",
+        "NVIDIA driver": machine.driver or "none",
+        "CPU": f"{machine.cpu}, {machine.cores} cores",
+        "Memory": f"{machine.memory_gib} GiB",
+        "System": machine.system,
+        "Python of the harness": machine.python,
+        "fdbench": machine.fdbench,
     }
 
 
@@ -198,7 +182,7 @@ def _setting_row(
     )
 
 
-def _differences(cell: CellEvidence) -> dict[str, str]:
+def _differences(cell: CellView) -> dict[str, str]:
     """Settings the matching found to differ, with the reason that expects it, or none."""
     if cell.pair is None:
         return {}

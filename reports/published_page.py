@@ -13,7 +13,7 @@ from reports.bars import grouped_bars
 from reports.imported import STATED, imported_rows
 from reports.latency import LatencyRow, latency_of, step_row
 from reports.provenance import reported
-from reports.run_view import CellEvidence, Evidence
+from reports.run_view import CellView, RunView
 from reports.side_names import display_place, display_side, listed
 from reports.svg import Chart
 
@@ -77,7 +77,7 @@ class PublishedPage:
     """What to know of ``torch.compile`` about them; empty where there are none."""
 
 
-def figures_of(cells: Sequence[CellEvidence]) -> list[LatencyRow]:
+def figures_of(cells: Sequence[CellView]) -> list[LatencyRow]:
     """Every figure of some cells; AR 5 alone comes first where that is what was published."""
     rows = load_published().per_step
     recipes = {row.recipe for row in rows if f"AR {CITED_AR} alone" in row.measures}
@@ -85,14 +85,14 @@ def figures_of(cells: Sequence[CellEvidence]) -> list[LatencyRow]:
     return [*cited, *(row for cell in cells for row in latency_of(cell))]
 
 
-def build_published(evidence: Evidence, latency: Sequence[LatencyRow]) -> PublishedPage:
+def build_published(view: RunView, latency: Sequence[LatencyRow]) -> PublishedPage:
     """Put the published tables beside a run's figures; the two are never mixed in a column."""
     published = load_published()
-    measured = _comparable(evidence, latency)
+    measured = _comparable(view, latency)
     return PublishedPage(
         page_says=published.page_says,
-        per_step=_compare(published.per_step, measured, evidence),
-        per_scene=_compare(published.per_scene, measured, evidence),
+        per_step=_compare(published.per_step, measured, view),
+        per_scene=_compare(published.per_scene, measured, view),
         elsewhere=tuple(_elsewhere(published.per_step, measured)),
         meanings=tuple(
             dict.fromkeys(
@@ -103,12 +103,12 @@ def build_published(evidence: Evidence, latency: Sequence[LatencyRow]) -> Publis
         charts=_charts(published.per_step),
         scene_charts=_charts(published.per_scene),
         logs=tuple(map(read_log, published.raw_logs)),
-        run=" on ".join(filter(None, (evidence.run["suite"], evidence.run["device"]))),
-        compiled=_compiled(evidence.cells, {row.cell_id for row in measured if not row.variant}),
+        run=" on ".join(filter(None, (view.record.suite, view.record.device))),
+        compiled=_compiled(view.cells, {row.cell_id for row in measured if not row.variant}),
     )
 
 
-def _compiled(cells: Sequence[CellEvidence], measured: Collection[str]) -> str:
+def _compiled(cells: Sequence[CellView], measured: Collection[str]) -> str:
     """Whether a side of measured cells was compiled, as the sides reported it."""
     pairs = (Role.REFERENCE.value, Role.CANDIDATE.value)
     sides = {
@@ -188,18 +188,18 @@ def _chart(recipe: str, rows: Sequence[PublishedRow]) -> Chart:
     )
 
 
-def per_scene(evidence: Evidence, latency: Sequence[LatencyRow]) -> tuple[Comparison, ...]:
+def per_scene(view: RunView, latency: Sequence[LatencyRow]) -> tuple[Comparison, ...]:
     """The published per-scene lines beside this run's; none where its suite has no scenes."""
-    ids = [*evidence.run["cells"], *(cell_id for cell_id, _ in evidence.run["unsupported"])]
+    ids = [*view.record.cells, *(cell_id for cell_id, _ in view.record.unsupported)]
     published = load_published().per_scene
     if not {row.scene for row in published} & set(map(_scene_of, ids)):
         return ()
-    return _compare(published, _comparable(evidence, latency), evidence)
+    return _compare(published, _comparable(view, latency), view)
 
 
-def _comparable(evidence: Evidence, latency: Sequence[LatencyRow]) -> list[LatencyRow]:
+def _comparable(view: RunView, latency: Sequence[LatencyRow]) -> list[LatencyRow]:
     """Figures of equal output at full size: no other may stand beside a published one."""
-    is_full = evidence.run["size"] == "full"
+    is_full = view.record.size == "full"
     return [row for row in latency if is_full and not row.withheld]
 
 
@@ -212,11 +212,11 @@ def _scene_of(cell_id: str) -> str:
 
 
 def _compare(
-    rows: Sequence[PublishedRow], measured: Sequence[LatencyRow], evidence: Evidence
+    rows: Sequence[PublishedRow], measured: Sequence[LatencyRow], view: RunView
 ) -> tuple[Comparison, ...]:
     logs = {
         (row.recipe, row.device, row.gpus, row.scene, row.side): row.value_ms
-        for row in imported_rows(evidence.imports)
+        for row in imported_rows(view.imports)
         if row.figure == STATED
     }
     return tuple(

@@ -14,7 +14,7 @@ from harness.units import format_duration, format_error, format_interval, format
 from reports.page import build_page
 from reports.provenance import SHORT_DIGEST
 from reports.published_page import build_published, figures_of
-from reports.run_view import read_evidence
+from reports.run_view import read_view
 from reports.side_names import display_device, display_side, sentence_case
 from reports.verdicts import format_ratio
 
@@ -40,9 +40,9 @@ def render_run(folder: Path) -> Path:
         IntegrityFault: Its ``run.json`` is not what a run writes.
         EnvironmentFault: A page cannot be written.
     """
-    evidence = read_evidence(folder)
-    page = build_page(evidence)
-    published = build_published(evidence, figures_of(evidence.cells))
+    view = read_view(folder)
+    page = build_page(view)
+    published = build_published(view, figures_of(view.cells))
     texts = {
         name: environment.get_template(template).render(page=content)
         for name, template, environment, content in (

@@ -4,15 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from harness.errors import IntegrityFault
+from harness.imported_records import ImportedFigure, ImportedStep
 from harness.integrity.imports import ImportRecord, read_records
 from harness.judging.gates import distrusted
 from harness.records import (
     REPEATED,
-    ImportedFigure,
-    ImportedStep,
     Outcome,
     PairRow,
     ParityRow,
@@ -22,12 +21,13 @@ from harness.records import (
     TrialRow,
 )
 from harness.store.run import Store, open_run
+from harness.store.run_record import RunRecord
 
 Rows = TypeVar("Rows")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellEvidence:
+class CellView:
     """Everything one cell left."""
 
     cell_id: str
@@ -109,13 +109,13 @@ class ImportedLog:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class RunView:
     """Everything a run left."""
 
     folder: Path
-    run: dict[str, Any]
+    record: RunRecord
     """``run.json``."""
-    cells: tuple[CellEvidence, ...]
+    cells: tuple[CellView, ...]
     """Planned order."""
     imports: tuple[ImportedLog, ...]
     """Logs that were made elsewhere."""
@@ -123,14 +123,7 @@ class Evidence:
     """Files that are missing, altered or unreadable, one sentence each."""
 
 
-_EXPECTED = (
-    *("suite", "description", "device", "size", "weights", "sandbox"),
-    *("started", "state", "machine", "environments", "cells", "unsupported"),
-)
-"""Keys without which there is nothing to report."""
-
-
-def read_evidence(folder: Path) -> Evidence:
+def read_view(folder: Path) -> RunView:
     """Read a run; a table that cannot be read is empty and its fault is listed.
 
     Raises:
@@ -138,24 +131,24 @@ def read_evidence(folder: Path) -> Evidence:
         IntegrityFault: ``run.json`` is not what a run writes.
     """
     store = open_run(folder)
-    run = _read_run(store)
+    record = store.read_record()
     faults: list[str] = []
     faults += _attempt(store, lambda: list(store.faults()), [], faults)
-    cells = _read_cells(store, run["cells"], faults)
+    cells = _read_cells(store, record.cells, faults)
     cells = _attempt(store, lambda: _with_commands(store, cells), cells, faults)
     if faults:
         cells = [_distrusted(cell) for cell in cells]
     logs: list[ImportedLog] = _attempt(store, lambda: _read_imports(store), [], faults)
-    return Evidence(
+    return RunView(
         folder=folder,
-        run=run,
+        record=record,
         cells=tuple(cells),
         imports=tuple(logs),
         faults=tuple(dict.fromkeys(faults)),
     )
 
 
-def stored_cells(store: Store) -> list[CellEvidence]:
+def stored_cells(store: Store) -> list[CellView]:
     """Every cell with a verdict or a trial, as far as figures need it: no telemetry is read.
 
     Raises:
@@ -171,7 +164,7 @@ def stored_cells(store: Store) -> list[CellEvidence]:
     return _with_commands(store, cells)
 
 
-def _with_commands(store: Store, cells: Sequence[CellEvidence]) -> list[CellEvidence]:
+def _with_commands(store: Store, cells: Sequence[CellView]) -> list[CellView]:
     """Cells with what their plan says of the documented command."""
     if all(cell.pair for cell in cells):
         return list(cells)
@@ -196,15 +189,7 @@ def _read_imports(store: Store) -> list[ImportedLog]:
     ]
 
 
-def _read_run(store: Store) -> dict[str, Any]:
-    run = store.read_run()
-    missing = [key for key in _EXPECTED if key not in run]
-    if missing:
-        raise IntegrityFault(f"{store.folder}: run.json has no {', '.join(missing)}")
-    return run
-
-
-def _read_cells(store: Store, planned: Sequence[str], faults: list[str]) -> list[CellEvidence]:
+def _read_cells(store: Store, planned: Sequence[str], faults: list[str]) -> list[CellView]:
     return _group(
         planned,
         _attempt(store, lambda: store.read_rows(PairRow), [], faults),
@@ -224,7 +209,7 @@ def _gpus(store: Store) -> dict[str, tuple[str, ...]]:
     return {trial_id: tuple(sorted(gpus)) for trial_id, gpus in found.items()}
 
 
-def _distrusted(cell: CellEvidence) -> CellEvidence:
+def _distrusted(cell: CellView) -> CellView:
     """A cell of a run with altered files: no verdict of it stands, and no times are compared."""
     if cell.pair is None:
         return cell
@@ -248,7 +233,7 @@ def _group(
     steps: Sequence[StepRow],
     parity: Sequence[ParityRow],
     gpus: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
-) -> list[CellEvidence]:
+) -> list[CellView]:
     sound = {
         trial.trial_id
         for trial in trials
@@ -257,7 +242,7 @@ def _group(
     judged = {pair.cell_id: pair for pair in pairs}
     ids = dict.fromkeys([*planned, *judged, *(trial.cell_id for trial in trials)])
     return [
-        CellEvidence(
+        CellView(
             cell_id=cell_id,
             pair=judged.get(cell_id),
             trials=tuple(trial for trial in trials if trial.cell_id == cell_id),

@@ -6,7 +6,7 @@ from statistics import median
 from harness.judging.stats import WARMUP_AR_STEPS
 from harness.records import Phase, Role, StepRow
 from reports.latency import COMPARED_STAGE, DECODE, is_streaming
-from reports.run_view import CellEvidence
+from reports.run_view import CellView
 from reports.side_names import display_side
 
 
@@ -34,7 +34,7 @@ class StageTable:
     rows: tuple[StageRow, ...]
 
 
-def stage_table(cell: CellEvidence, withheld: str) -> StageTable:
+def stage_table(cell: CellView, withheld: str) -> StageTable:
     """Median stage times of both sides; without rows where no step was timed.
 
     Args:
@@ -82,7 +82,7 @@ def _medians(processes: list[list[StepRow]], first_ar: int) -> dict[str, float]:
     return {stage: median(values) for stage, values in each.items()}
 
 
-def _compared(cell: CellEvidence, stage: str, withheld: str) -> str:
+def _compared(cell: CellView, stage: str, withheld: str) -> str:
     """Of a stage that both sides have."""
     if stage not in (COMPARED_STAGE, DECODE):
         return "no, shown only"

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.errors import ExitCode
 from harness.records import Verdict
+from harness.store.run_record import RunRecord, RunState
 from harness.units import format_error
 from reports.distance import DistanceRow, distance_table
-from reports.run_view import CellEvidence, Evidence
+from reports.run_view import CellView, RunView
 from reports.side_names import listed, sentence_case
 
 
@@ -17,7 +17,7 @@ from reports.side_names import listed, sentence_case
 class VerdictRow:
     """One cell's verdict."""
 
-    cell: CellEvidence
+    cell: CellView
     verdict: str
     reason: str
     worst: str
@@ -40,38 +40,38 @@ class Answer:
     """Why the times mean nothing; empty if they mean something."""
 
 
-def verdict_rows(cells: Sequence[CellEvidence]) -> tuple[VerdictRow, ...]:
+def verdict_rows(cells: Sequence[CellView]) -> tuple[VerdictRow, ...]:
     """One row per cell; a cell without a stored verdict is incomplete."""
     return tuple(_row(cell) for cell in cells)
 
 
-def answer(evidence: Evidence) -> Answer:
+def answer(view: RunView) -> Answer:
     """Say in one sentence what the stored verdicts add up to."""
-    verdicts = [row.verdict for row in verdict_rows(evidence.cells)]
+    verdicts = [row.verdict for row in verdict_rows(view.cells)]
     known = dict.fromkeys([Verdict.PASS.value, Verdict.FAIL.value, *verdicts])
-    is_proven = not evidence.faults and set(verdicts) == {Verdict.PASS.value}
-    run = evidence.run
+    is_proven = not view.faults and set(verdicts) == {Verdict.PASS.value}
+    record = view.record
     return Answer(
-        sentence=_sentence(evidence, verdicts),
+        sentence=_sentence(view, verdicts),
         counts=tuple((verdict, verdicts.count(verdict)) for verdict in known),
-        num_planned=len(evidence.cells),
-        state=_STATES.get(run["state"], f"The run's state is {run['state']}."),
-        notice=_notice(run, is_proven=is_proven),
-        times_note=sentence_case(f"{listed(_unreal_times(run))}: these times mean nothing.")
-        if _unreal_times(run)
+        num_planned=len(view.cells),
+        state=_STATES[record.state],
+        notice=_notice(record, is_proven=is_proven),
+        times_note=sentence_case(f"{listed(_unreal_times(record))}: these times mean nothing.")
+        if _unreal_times(record)
         else "",
     )
 
 
 _STATES = {
-    "finished": "",
-    "interrupted": "This run was interrupted. Shown is what had finished by then.",
-    "running": "This run had not ended when this page was made, or it was killed. "
+    RunState.FINISHED: "",
+    RunState.INTERRUPTED: "This run was interrupted. Shown is what had finished by then.",
+    RunState.RUNNING: "This run had not ended when this page was made, or it was killed. "
     "Shown is what had finished by then.",
 }
 
 
-def _row(cell: CellEvidence) -> VerdictRow:
+def _row(cell: CellView) -> VerdictRow:
     worst = distance_table(cell).worst
     return VerdictRow(
         cell=cell,
@@ -94,30 +94,29 @@ def format_ratio(value: float | None) -> str:
     return f"{value:.2f}x" if value < 1000 else f"{format_error(value)}x"
 
 
-def _unjudged(cell: CellEvidence) -> str:
+def _unjudged(cell: CellView) -> str:
     if not cell.trials:
         return "no trial was run"
     return f"the run ended before the cell was judged; trials run: {len(cell.trials)}"
 
 
-def _sentence(evidence: Evidence, verdicts: Sequence[str]) -> str:
-    if evidence.faults:
+def _sentence(view: RunView, verdicts: Sequence[str]) -> str:
+    if view.faults:
         return "Files of this run are missing, altered or unreadable: nothing may be concluded."
     if not verdicts:
         return (
             "Nothing was measured here: these logs were made elsewhere."
-            if evidence.imports
+            if view.imports
             else "No comparison was planned."
         )
-    return _shortfall(evidence, verdicts) or _equal_outputs(evidence.cells)
+    return _shortfall(view, verdicts) or _equal_outputs(view.cells)
 
 
-def _shortfall(evidence: Evidence, verdicts: Sequence[str]) -> str:
+def _shortfall(view: RunView, verdicts: Sequence[str]) -> str:
     """What keeps the run from passing, worst first; empty if nothing does."""
     total = len(verdicts)
     num_untrusted = sum(
-        cell.pair is not None and cell.pair.exit_code == ExitCode.INTEGRITY
-        for cell in evidence.cells
+        cell.pair is not None and cell.pair.exit_code == ExitCode.INTEGRITY for cell in view.cells
     )
     if num_untrusted:
         return f"Evidence of {_of(num_untrusted, total)} contradicts itself: it proves nothing."
@@ -133,7 +132,7 @@ def _of(count: int, total: int) -> str:
     return f"{count} of {total} comparisons" if total > 1 else "the only comparison"
 
 
-def _equal_outputs(cells: Sequence[CellEvidence]) -> str:
+def _equal_outputs(cells: Sequence[CellView]) -> str:
     recipes = list(dict.fromkeys(cell.recipe for cell in cells))
     limits = {cell.pair.limit for cell in cells if cell.pair}
     within = f"within {limits.pop():g}x the noise floor" if len(limits) == 1 else "within its limit"
@@ -146,8 +145,10 @@ def _equal_outputs(cells: Sequence[CellEvidence]) -> str:
     return f"{many} recipes make the same output as their {baselines}, {within}."
 
 
-def _notice(run: dict[str, Any], *, is_proven: bool) -> str:
-    unreal = (["synthetic weights"] if run["weights"] == "synthetic" else []) + _unreal_times(run)
+def _notice(record: RunRecord, *, is_proven: bool) -> str:
+    unreal = (["synthetic weights"] if record.weights == "synthetic" else []) + _unreal_times(
+        record
+    )
     if not unreal:
         return ""
     shown = (
@@ -157,13 +158,13 @@ def _notice(run: dict[str, Any], *, is_proven: bool) -> str:
     )
     meaning = (
         "these times mean nothing."
-        if _unreal_times(run)
+        if _unreal_times(record)
         else "seeded values, so the output is no real video."
     )
     return sentence_case(f"{listed(unreal)}: {meaning} {shown}")
 
 
-def _unreal_times(run: dict[str, Any]) -> list[str]:
+def _unreal_times(record: RunRecord) -> list[str]:
     """What makes the times of a run meaningless."""
-    tiny = ["tiny models"] if run["size"] == "tiny" else []
-    return tiny + (["a CPU"] if run["device"] == "cpu" else [])
+    tiny = ["tiny models"] if record.size == "tiny" else []
+    return tiny + (["a CPU"] if record.device == "cpu" else [])

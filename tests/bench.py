@@ -15,13 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.errors import Interrupted
+from harness.imported_records import ImportedStep, Origin
 from harness.integrity import imports
 from harness.judging import gates
 from harness.logs.detection import read_log
 from harness.machine.fingerprint import read_machine
 from harness.plan import suites
 from harness.plan.cells import plan_suite
-from harness.records import ImportedStep, Origin, StepRow, TrialRow
+from harness.records import StepRow, TrialRow
 from harness.store.run import Store, open_run
 from reports.render import render_run
 from tests.fakes import samples, workplace

@@ -18,7 +18,7 @@ from reports.latency import latency_rows
 from reports.measurement import clock_fault
 from reports.published_page import build_published, figures_of
 from reports.render import render_run
-from reports.run_view import read_evidence
+from reports.run_view import read_view
 from tests.fakes.command import fdbench
 
 README = Path(__file__).parent.parent / "README.md"
@@ -53,7 +53,7 @@ def test_every_table_is_what_its_raw_evidence_says(run):
 def test_check_passes(run):
     """Every cell that came to a verdict is a pass; a stopped one leaves it incomplete."""
     finished = fdbench("check", run)
-    cells = read_evidence(run).cells
+    cells = read_view(run).cells
     stopped = {cell.cell_id for cell in cells if cell.pair is None}
 
     assert stopped == STOPPED.get(run.name, set())
@@ -74,7 +74,7 @@ def test_report_is_the_committed_one(run):
 
 def test_speedups_are_withheld_for_the_clocks_or_a_missing_verdict_alone(run):
     """Every other figure has a speed-up; five processes a side give an interval around it."""
-    cells = {cell.cell_id: cell for cell in read_evidence(run).cells}
+    cells = {cell.cell_id: cell for cell in read_view(run).cells}
     rows = latency_rows(open_run(run))
 
     assert rows
@@ -90,7 +90,7 @@ def test_speedups_are_withheld_for_the_clocks_or_a_missing_verdict_alone(run):
 
 def test_reproduce_says_what_to_type_and_what_may_be_other(run):
     """Command, trials in their order, and the PyTorch and code that a cell was measured with."""
-    suite = open_run(run).read_run()["suite"]
+    suite = open_run(run).read_record().suite
     for cell in open_run(run).read_plan():
         done = fdbench("reproduce", cell.cell_id, "--run", run)
         lines = done.out.splitlines()
@@ -122,8 +122,8 @@ def test_plan_says_how_long_a_cell_takes(run):
 @pytest.mark.skipif(bool(read_machine().gpus), reason="here it would measure")
 def test_cells_can_be_added_to_it(run):
     """The suite still plans the cells that it has: what is missing is the GPU, nothing else."""
-    record = open_run(run).read_run()
-    suite, device = record["suite"], record["device"]
+    record = open_run(run).read_record()
+    suite, device = record.suite, record.device
     more = fdbench("run", "--into", run, "--suite", suite, "--gpu", device)
 
     assert more.code == 5, more.err
@@ -144,7 +144,7 @@ def test_readme_shows_lines_of_the_committed_reports():
 
 def test_readme_compares_with_the_published_step_as_measured():
     """The sentence beside the table has the committed figures of that one AR step."""
-    found = read_evidence(RESULTS / "h100")
+    found = read_view(RESULTS / "h100")
     page = build_published(found, figures_of(found.cells))
     first = [row.measured[0] for row in page.per_step if row.measured]
     official, fastvideo, wan, wan_fastvideo = (round(row.speedup_percent) for row in first)

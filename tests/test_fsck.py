@@ -12,8 +12,11 @@ from harness.integrity import repair
 from harness.integrity.findings import Kind
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
 from harness.store.run import open_run
-from harness.store.run_record import dump_run
+from harness.store.run_record import dump_record
 from tests.fakes.command import fdbench
+from tests.fakes.stored import drop_lines, forget, manifest_of, write_rows
+
+PARITY = "parity/*.parquet"
 
 
 @pytest.fixture
@@ -41,8 +44,13 @@ def kinds(findings):
 
 def files(run):
     """Every file that the manifest has, by what may be done about it."""
-    entries = [json.loads(line) for line in (run / "MANIFEST.jsonl").read_text().splitlines()[1:]]
-    return sorted(entry["path"] for entry in entries)
+    return sorted(manifest_of(run))
+
+
+def only(run, pattern):
+    """Path in the run of the one file that matches."""
+    (path,) = run.glob(pattern)
+    return str(path.relative_to(run))
 
 
 def entry_of(run, name):
@@ -164,8 +172,7 @@ def test_run_file_without_a_copy_is_lost(run):
 def test_run_that_never_had_a_copy_is_sound(run):
     """A run of an earlier fdbench has one run file and is none the worse."""
     (run / "run.copy.json").unlink()
-    lines = (run / "MANIFEST.jsonl").read_text().splitlines(keepends=True)
-    (run / "MANIFEST.jsonl").write_text("".join(x for x in lines if "run.copy.json" not in x))
+    drop_lines(run, "run.copy.json")
 
     assert repair.examine(open_run(run)) == ()
     open_run(run).verify()
@@ -173,8 +180,8 @@ def test_run_that_never_had_a_copy_is_sound(run):
 
 def test_copy_that_says_something_else_is_found(run):
     """A copy with a good digest of its own, but of another run."""
-    other = json.loads((run / "run.json").read_text()) | {"description": "another"}
-    (run / "run.copy.json").write_text(dump_run(other))
+    other = replace(open_run(run).read_record(), description="another")
+    (run / "run.copy.json").write_text(dump_record(other))
 
     assert ("run.copy.json", Kind.DERIVABLE) in kinds(repair.examine(open_run(run)))
     assert repair.repair(open_run(run)).left == ()
@@ -182,7 +189,14 @@ def test_copy_that_says_something_else_is_found(run):
 
 
 @pytest.mark.parametrize(
-    "leftover", ["trials.parquet.tmp", "steps/x.parquet.tmp", "work/x/job.json", "captures/x/y"]
+    "leftover",
+    [
+        "trials.parquet.tmp",
+        "steps/x.parquet.tmp",
+        "MANIFEST.jsonl.123.tmp",
+        "work/x/job.json",
+        "captures/x/y",
+    ],
 )
 def test_half_written_files_are_removed(fake_run, run, leftover):
     """What was never finished is no evidence."""
@@ -220,16 +234,16 @@ def test_step_row_must_be_its_line(run):
 
 def test_verdict_without_its_trials_is_found(run):
     """A pair that passes on trials that are not there does not pass."""
-    store = open_run(run)
-    store.write_rows(store.read_rows(TrialRow)[1:], TrialRow)
+    name = f"trials/{min(path.name for path in (run / 'trials').iterdir())}"
+    forget(run, name)
 
-    assert "trials.parquet" in {finding.path for finding in repair.examine(store)}
+    assert kinds(repair.examine(open_run(run))) == {(name, Kind.DERIVABLE)}
 
 
 def test_pruned_run_is_sound(fake_run, run):
     """Captures may go: their digests stay, check and fsck accept that, and tables can be mended."""
     freed = repair.prune(open_run(run))
-    lines = [json.loads(line) for line in (run / "MANIFEST.jsonl").read_text().splitlines()[1:]]
+    lines = manifest_of(run).values()
 
     assert freed > 0
     assert list((run / "captures").rglob("*.safetensors")) == []
@@ -238,7 +252,7 @@ def test_pruned_run_is_sound(fake_run, run):
     }
     open_run(run).verify()
     assert repair.examine(open_run(run)) == ()
-    cut(run / "trials.parquet")
+    cut(next((run / "trials").iterdir()))
     assert repair.repair(open_run(run)).left == ()
     assert rows(run) == rows(fake_run)
 
@@ -246,9 +260,10 @@ def test_pruned_run_is_sound(fake_run, run):
 def test_distances_of_a_pruned_run_are_lost(run):
     """Nothing is made up where the captures are gone."""
     repair.prune(open_run(run))
-    cut(run / "parity.parquet")
+    name = only(run, PARITY)
+    cut(run / name)
 
-    assert ("parity.parquet", Kind.LOST) in kinds(repair.repair(open_run(run)).left)
+    assert (name, Kind.LOST) in kinds(repair.repair(open_run(run)).left)
 
 
 def scale_distances(run, factor):
@@ -261,25 +276,27 @@ def scale_distances(run, factor):
         )
         for row in store.read_rows(ParityRow)
     ]
-    store.write_rows(altered, ParityRow)
+    write_rows(store, altered, ParityRow)
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
-        pytest.param(lambda run: (run / "parity.parquet").unlink(), id="gone"),
-        pytest.param(lambda run: flip(run / "parity.parquet"), id="flipped"),
+        pytest.param(lambda run: (run / only(run, PARITY)).unlink(), id="gone"),
+        pytest.param(lambda run: forget(run, only(run, PARITY)), id="gone-with-its-entry"),
+        pytest.param(lambda run: flip(run / only(run, PARITY)), id="flipped"),
         pytest.param(lambda run: scale_distances(run, 1 / 3), id="altered-with-the-manifest"),
     ],
 )
 def test_pruned_run_without_its_distances_passes_nothing(run, spoil):
     """Before and after a repair: what no distance bears out is no verdict."""
     repair.prune(open_run(run))
+    name = only(run, PARITY)
     spoil(run)
     before = repair.examine(open_run(run))
     after = repair.repair(open_run(run)).left
 
-    assert ("parity.parquet", Kind.LOST) in kinds(before) & kinds(after)
+    assert (name, Kind.LOST) in kinds(before) & kinds(after)
     assert fdbench("check", run).code == 7
     assert fdbench("fsck", run).code == 7
 
@@ -289,14 +306,14 @@ def test_altered_distances_are_taken_from_the_captures_again(fake_run, run):
     scale_distances(run, 1 / 3)
     found = repair.examine(open_run(run))
 
-    assert kinds(found) == {("parity.parquet", Kind.DERIVABLE)}
+    assert kinds(found) == {(only(run, PARITY), Kind.DERIVABLE)}
     assert repair.repair(open_run(run)).left == ()
     assert rows(run) == rows(fake_run)
 
 
 def test_damaged_run_is_not_pruned(run):
     """Captures are kept while they may be needed."""
-    cut(run / "parity.parquet")
+    cut(run / only(run, PARITY))
     with pytest.raises(IntegrityFault, match="nothing was pruned"):
         repair.prune(open_run(run))
     assert list((run / "captures").rglob("*.safetensors"))
@@ -305,12 +322,13 @@ def test_damaged_run_is_not_pruned(run):
 def test_command_says_what_to_do(run):
     """Fsck exits 0 or 7 and prints each finding with what to do; the same as JSON."""
     assert fdbench("fsck", run).code == 0
-    cut(run / "trials.parquet")
+    name = f"trials/{min(path.name for path in (run / 'trials').iterdir())}"
+    cut(run / name)
     finished = fdbench("fsck", run)
     listed = json.loads(fdbench("fsck", run, "--json").out)
 
     assert finished.code == listed["exit_code"] == 7
-    assert "trials.parquet" in finished.out
+    assert name in finished.out
     assert "fdbench fsck --repair" in finished.out
     assert listed["findings"][0]["kind"] == "derivable"
     assert fdbench("fsck", "--repair", run).code == 0

@@ -30,7 +30,8 @@ def gpu(tmp_path, monkeypatch):
 def hold(gpu, folder):
     """Another harness that has the GPU until its input ends."""
     code = (
-        f"from pathlib import Path; from harness.machine import gpus; gpus._LOCKS = Path({str(folder)!r})"
+        "from pathlib import Path; from harness.machine import gpus\n"
+        f"gpus._LOCKS = Path({str(folder)!r})"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code + HOLDER, gpu],

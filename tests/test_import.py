@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageFault
+from harness.imported_records import ImportedStep, Origin
 from harness.integrity import imports, repair
 from harness.integrity.findings import Kind
 from harness.logs import PARSERS, PUBLISHED
-from harness.records import ImportedStep, LogStep, Origin
-from harness.store.run import Store, open_run, open_store
+from harness.records import LogStep
+from harness.store.dataframes import open_store
+from harness.store.manifest import read_manifest
+from harness.store.run import open_run
 from runners.protocol.wire import sha256_file
 from tests.fakes import workplace
 from tests.fakes.command import fdbench
@@ -264,7 +267,7 @@ def test_imported_folder_cannot_be_run(run):
 def test_rows_are_derived_again(run, spoil):
     """Whatever happens to the table of an import, its log gives it back."""
     (table,) = run.glob("imported_steps/*.parquet")
-    before = files(run)
+    before, entries = files(run), read_manifest(run)
     if spoil == "cut":
         table.write_bytes(table.read_bytes()[:-9])
     elif spoil == "gone":
@@ -278,7 +281,12 @@ def test_rows_are_derived_again(run, spoil):
 
     assert found == {Kind.DERIVABLE}
     assert repair.repair(open_run(run)).left == ()
-    assert files(run) == before
+    after = files(run)
+    assert [after.pop("MANIFEST.jsonl"), before.pop("MANIFEST.jsonl")]
+    assert after == before
+    assert {name: entry.sha256 for name, entry in read_manifest(run).items()} == {
+        name: entry.sha256 for name, entry in entries.items()
+    }
     assert repair.examine(open_run(run)) == ()
 
 
@@ -314,7 +322,7 @@ def test_import_stopped_before_the_manifest_is_finished_by_the_next(run, tmp_pat
     """Between the two renames a log stands there unlisted; the same call again enters it."""
     log = write_log(tmp_path / "more.log")
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "_publish", lambda *_: sys.exit(9))
+        patch.setattr("harness.store.run.append_manifest", lambda *_: sys.exit(9))
         assert fdbench("import", log, "--into", run, *SAID).code == 9
     assert fdbench("check", run).code == 7
     again = fdbench("import", log, "--into", run, *SAID)

@@ -6,7 +6,7 @@ from dataclasses import fields
 import pytest
 
 from harness.records import Outcome, Phase
-from harness.store.schema import SCHEMA_VERSION
+from harness.store.version import SCHEMA_VERSION
 from harness.trials import evidence
 from harness.trials.kernels import attention_ms, wrong_attention
 from runners.protocol import wire

@@ -7,7 +7,7 @@ import pytest
 from harness.records import REPEATED, Phase, Role, Side
 from reports.latency import latency_of, protocol_notes
 from reports.measurement import ControlRow, clock_fault, controls_of, measured_sides
-from reports.run_view import CellEvidence
+from reports.run_view import CellView
 from tests.fakes import samples
 from tests.test_report import pair_row
 
@@ -47,7 +47,7 @@ def cell(device="h200", processes=1, parity=(), documented_ar_steps=7, **candida
     steps = [step for trial, ms in planned[:-1] for step in steps_of(trial, ms)]
     steps += steps_of(*planned[-1], **candidate)
     trials = [samples.trial_row(trial) for trial, _ in planned]
-    return CellEvidence(
+    return CellView(
         cell_id=f"{RECIPE}/{device}/fastvideo",
         pair=pair_row(device=device, documented_ar_steps=documented_ar_steps),
         trials=(*trials, samples.trial_row(CONTROL)),

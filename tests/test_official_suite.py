@@ -115,17 +115,17 @@ def test_spoiled_decoder_is_found_in_the_frames(tmp_path, environments_dir, deco
 def test_run_records_the_source(official_run):
     """Address, commit and digest of what ran, and what stood in for modules never reached."""
     run = open_run(official_run.folder)
-    described = run.read_run()["environments"]["self_forcing"]["source"]
+    described = run.read_record().environments["self_forcing"].source
     facts = [
         json.loads(trial.facts)
         for trial in run.read_rows(TrialRow)
         if trial.side.startswith("self_forcing")
     ]
 
-    assert described["commit"] == "33593df3e81fa3ec10239271dd2c100facac6de1"
-    assert described["url"] == "https://github.com/guandeh17/Self-Forcing"
-    assert len(described["tree_sha256"]) == 64
-    assert {fact["commit"] for fact in facts} == {described["commit"]}
+    assert described.commit == "33593df3e81fa3ec10239271dd2c100facac6de1"
+    assert described.url == "https://github.com/guandeh17/Self-Forcing"
+    assert len(described.tree_sha256) == 64
+    assert {fact["commit"] for fact in facts} == {described.commit}
     assert all("wan.modules.t5" in fact["inert"] for fact in facts)
 
 

@@ -10,7 +10,7 @@ from harness.plan import suites
 from harness.plan.published import load_published
 from harness.records import Role
 from reports.published_page import build_published, figures_of, per_scene, read_log
-from reports.run_view import read_evidence
+from reports.run_view import read_view
 
 PUBLISHED = load_published()
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parent.parent / "docs" / "results"
 @pytest.fixture(scope="module")
 def committed():
     """The run on an H200 that the repository holds."""
-    return read_evidence(RESULTS / "h200")
+    return read_view(RESULTS / "h200")
 
 
 def test_the_tables_are_complete():
@@ -119,7 +119,7 @@ def test_ratios_of_an_unpublished_gpu_stand_beside_the_published_ones(committed)
 
 def test_published_statistic_comes_first_where_it_was_measured():
     """The H100's line holds AR 5 alone, as the footnote has it, before this project's figures."""
-    evidence = read_evidence(RESULTS / "h100")
+    evidence = read_view(RESULTS / "h100")
     page = build_published(evidence, figures_of(evidence.cells))
     lines = {
         (row.published.recipe, row.published.baseline): row for row in page.per_step if row.measured
@@ -167,7 +167,7 @@ def test_nothing_unproven_stands_beside_a_published_figure(committed, why):
     if why == "withheld":
         rows = [replace(row, withheld="outputs differ", speedup_percent=None) for row in rows]
     else:
-        evidence = replace(committed, run=committed.run | {"size": "tiny"})
+        evidence = replace(committed, record=replace(committed.record, size="tiny"))
     here, there = (
         build_published(evidence, [replace(row, device=device) for row in rows])
         for device in ("h100", "h200")

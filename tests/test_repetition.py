@@ -13,8 +13,9 @@ from harness.records import REPEATED, PairRow, ParityRow, Role, StepRow, Telemet
 from harness.store.run import open_run
 from reports.measurement import measured_sides
 from reports.render import render_run
-from reports.run_view import read_evidence
+from reports.run_view import read_view
 from tests.fakes import workplace
+from tests.fakes.stored import forget
 
 CELL = f"{workplace.RECIPE}.cpu.left"
 FIRST = f"{CELL}.candidate.flashdreams.1"
@@ -107,7 +108,7 @@ def test_repetition_that_is_disturbed_too_is_not_repeated(place, tmp_path):
 
 def test_figures_are_the_repetitions(disturbed):
     """The disturbed launch took twice as long; it is in no figure, and its mark is shown."""
-    (cell,) = read_evidence(disturbed).cells
+    (cell,) = read_view(disturbed).cells
     _, trial = cell.processes(Role.CANDIDATE)
     _, candidate = measured_sides(cell)
 
@@ -151,7 +152,7 @@ def test_memory_that_another_process_took_does_not_end_the_cell(place, tmp_path)
     folder = tmp_path / "run"
     assert place.run(folder, f"{FIRST} oom crowded") == 0, verdict(folder).reason
     outcomes = {row.trial_id: row.outcome for row in open_run(folder).read_rows(TrialRow)}
-    (cell,) = read_evidence(folder).cells
+    (cell,) = read_view(folder).cells
 
     assert "process 4711 used the GPU meanwhile" in marks(folder)[FIRST]
     assert (outcomes[FIRST], outcomes[FIRST + REPEATED]) == ("oom", "completed")
@@ -180,9 +181,9 @@ def test_disturbed_run_is_sound(run):
 @pytest.mark.parametrize(
     "name",
     [
-        "trials.parquet",
-        "pairs.parquet",
-        "parity.parquet",
+        f"trials/{FIRST}{REPEATED}.parquet",
+        f"pairs/{CELL}.parquet",
+        f"parity/{CELL}.parquet",
         f"steps/{FIRST}{REPEATED}.parquet",
         f"telemetry/{FIRST}.parquet",
         "MANIFEST.jsonl",
@@ -200,11 +201,10 @@ def test_repair_restores_what_a_repetition_left(disturbed, run, name):
 
 def test_repetition_without_a_row_is_found(disturbed, run):
     """A table that leaves the repetition out is not what the raw evidence says."""
-    store = open_run(run)
-    store.write_rows([r for r in store.read_rows(TrialRow) if r.trial_id == FIRST], TrialRow)
+    store, name = open_run(run), f"trials/{FIRST}{REPEATED}.parquet"
+    forget(run, name)
 
-    said = {finding.problem for finding in repair.examine(store)}
-    assert f"has no row of {FIRST}{REPEATED}" in said
+    assert (name, "is missing") in {(one.path, one.problem) for one in repair.examine(store)}
     assert repair.repair(store).left == ()
     assert rows(run) == rows(disturbed)
 

@@ -11,8 +11,10 @@ import pytest
 from harness.errors import ExitCode
 from harness.records import PairRow, ParityRow, Phase, Role, StepRow, TrialRow, Verdict
 from harness.store.run import Store, create_run
+from harness.store.run_record import RunRecord, RunState
 from reports.latency import latency_rows
 from reports.render import render_run
+from tests.fakes.stored import environment, record, write_rows
 
 RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
 CELL = f"{RECIPE}/h100/official"
@@ -22,34 +24,10 @@ UPSTREAM_MS, FLASHDREAMS_MS, FLOOR = 432.0, 344.0, 0.01
 NASTY = "<script>alert(1)</script> | `tick`\nnext [x](http://evil.example) *bold* $x$"
 
 
-def run_json(**changes) -> dict:
+def run_record(**changes) -> RunRecord:
     """``run.json`` of a full-size run with real weights on an H100."""
-    machine = {"cpu": "EPYC", "cores": 2, "memory_gib": 23.5, "system": "Linux", "python": "3.11"}
-    run = {
-        "suite": "per-step",
-        "description": "One recipe",
-        "device": "h100",
-        "size": "full",
-        "weights": "real",
-        "started": "2026-11-23T15:17:52+00:00",
-        "finished": "2026-11-23T15:19:05+00:00",
-        "machine": machine | {"fdbench": "0.1.0", "gpus": ["NVIDIA H100"], "driver": "580"},
-        "cells": [CELL],
-        "unsupported": [],
-        "environments": {
-            "flashdreams": {
-                "description": "FlashDreams",
-                "packages": ["torch==2.13.0"],
-                "reason_no_deps": "",
-                "installed": [],
-                "digest": "e1" * 32,
-                "code_digest": "5b" * 32,
-            }
-        },
-        "sandbox": "process",
-        "state": "finished",
-    }
-    return run | changes
+    full = {"suite": "per-step", "device": "h100", "size": "full", "weights": "real"}
+    return record(**(full | {"cells": (CELL,)} | changes))
 
 
 def pair_row(**changes) -> PairRow:
@@ -155,17 +133,14 @@ TRIALS = (trial_row(Role.REFERENCE, "official"), trial_row(Role.CANDIDATE, "flas
 def make_run(folder: Path, *, run=None, pair=None, trials=TRIALS, parity=(), steps=None) -> Store:
     """A stored run; ``steps`` default to four AR steps for each trial."""
     made = create_run(folder)
-    made.write_run(run or run_json())
-    if pair is not None:
-        made.write_rows([pair], PairRow)
-    if trials:
-        made.write_rows(trials, TrialRow)
+    made.write_record(run or run_record())
+    write_rows(made, [pair] if pair else [], PairRow)
+    write_rows(made, trials, TrialRow)
     times = {Role.REFERENCE: UPSTREAM_MS, Role.CANDIDATE: FLASHDREAMS_MS}
     for trial in trials:
         rows = [step_row(trial, ar, times[trial.role]) for ar in range(4)]
         made.write_rows(rows if steps is None else steps, StepRow, part=trial.trial_id)
-    if parity:
-        made.write_rows(parity, ParityRow)
+    write_rows(made, parity, ParityRow)
     return made
 
 
@@ -256,7 +231,9 @@ def test_mismatched_settings_are_marked_and_expected_ones_explained(tmp_path):
 
 def test_interrupted_run_without_trials_shows_no_number(tmp_path):
     """Nothing was measured, so every planned cell is incomplete and no figure appears."""
-    run = run_json(state="interrupted", unsupported=[["big/h100/official", "needs 4 GPUs"]])
+    run = run_record(
+        state=RunState.INTERRUPTED, unsupported=(("big/h100/official", "needs 4 GPUs"),)
+    )
     html, markdown = rendered(make_run(tmp_path / "run", run=run, trials=()))
 
     text = words(html)
@@ -273,7 +250,7 @@ def test_interrupted_run_without_trials_shows_no_number(tmp_path):
 def test_cells_that_were_not_chosen_are_named(tmp_path):
     """A cell of the suite that is not in the run is missing for a reason that both pages give."""
     other = "causal-forcing-wan2.1-t2v-1.3b-framewise/h100/official"
-    html, markdown = rendered(make_run(tmp_path / "run", run=run_json(not_chosen=[other])))
+    html, markdown = rendered(make_run(tmp_path / "run", run=run_record(not_chosen=(other,))))
 
     assert (
         f"not run yet by choice ( fdbench run --into RUN --only CELL adds one): {other}"
@@ -297,7 +274,7 @@ def test_nan_parity_is_shown_as_nan_and_is_the_worst(tmp_path):
 
 def test_unjudged_cell_shows_its_trials_and_no_speedup(tmp_path):
     """A run that died between trials and verdict is told as such."""
-    text = words(rendered(make_run(tmp_path / "run", run=run_json(state="running")))[0])
+    text = words(rendered(make_run(tmp_path / "run", run=run_record(state=RunState.RUNNING)))[0])
 
     assert "had not ended when this page was made" in text
     assert "the run ended before the cell was judged; trials run: 2" in text
@@ -340,11 +317,12 @@ def test_times_of_failed_and_invalid_trials_are_left_out(tmp_path):
 def test_altered_file_is_told_before_any_verdict(tmp_path):
     """A page made from altered files does not say pass without saying so."""
     made = passing_run(tmp_path / "run")
-    (made.folder / "trials.parquet").write_bytes(b"not parquet")
+    name = f"trials/{TRIALS[0].trial_id}.parquet"
+    (made.folder / name).write_bytes(b"not parquet")
 
     text = words(rendered(made)[0])
     assert "missing, altered or unreadable: nothing may be concluded" in text
-    assert "trials.parquet was altered after the run" in text
+    assert f"{name} was altered after the run" in text
     assert "not a readable Parquet file" in text
     assert "makes the same output" not in text
 
@@ -365,7 +343,7 @@ def test_text_from_logs_and_sides_is_escaped(tmp_path):
     pair = pair_row(
         reason=NASTY, limit_origin=NASTY, reference=side, settings_differences="{broken"
     )
-    run = run_json(description=NASTY, suite=NASTY, state=NASTY)
+    run = run_record(description=NASTY, suite=NASTY)
     made = make_run(
         tmp_path / "run", run=run, pair=pair, trials=trials, parity=parity_rows([0.012] * 4)
     )
@@ -407,7 +385,7 @@ def test_markdown_tables_have_no_empty_cell_and_equal_columns(tmp_path):
 )
 def test_notice_says_only_what_is_true_of_the_run(tmp_path, changes, notice):
     """The caveat follows size, weights and device, and is absent where there is none."""
-    text = words(rendered(passing_run(tmp_path / "run", run=run_json(**changes)))[0])
+    text = words(rendered(passing_run(tmp_path / "run", run=run_record(**changes)))[0])
 
     assert notice in text
     assert ("Synthetic weights" in text) == bool(notice)
@@ -416,10 +394,11 @@ def test_notice_says_only_what_is_true_of_the_run(tmp_path, changes, notice):
 
 def test_packages_are_shown_as_they_were_installed(tmp_path):
     """A host's own PyTorch is what ran, whatever the declaration says."""
-    run = run_json()
-    environment = run["environments"]["flashdreams"]
-    environment["packages"] = ["torch==2.13.0", "imageio[ffmpeg]==2.38.1", "flashdreams==0.1.0"]
-    environment["installed"] = ["ImageIO==2.38.1", "torch==2.11.0", "numpy==2.5.2"]
+    ran_in = environment(
+        packages=("torch==2.13.0", "imageio[ffmpeg]==2.38.1", "flashdreams==0.1.0"),
+        installed=("ImageIO==2.38.1", "torch==2.11.0", "numpy==2.5.2"),
+    )
+    run = run_record(environments={"flashdreams": ran_in})
     page, markdown = rendered(make_run(tmp_path / "run", run=run))
 
     for text in (page, markdown.replace("\\", "")):

@@ -9,11 +9,12 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from harness.records import Phase, Role, StepRow, TrialRow
-from harness.store.run import open_store
+from harness.store.dataframes import open_store
 from reports.render import render_run
 from tests.fakes.command import fdbench
 from tests.fakes.samples import step_line
-from tests.test_report import TRIALS, make_run, pair_row, parity_rows, run_json, step_row, words
+from tests.fakes.stored import write_rows
+from tests.test_report import TRIALS, make_run, pair_row, parity_rows, run_record, step_row, words
 
 RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
 FLASHVSR = "flashvsr-v1.1-sparse-ratio-2.0"
@@ -156,9 +157,9 @@ def scene_run(folder):
     trials = [replace(trial, cell_id=SCENE_CELL) for trial in TRIALS]
     pair = pair_row(cell_id=SCENE_CELL, recipe=FLASHVSR, device="gb200")
     parity = [replace(row, cell_id=SCENE_CELL) for row in parity_rows([0.012] * 4)]
-    run = run_json(suite="per-scene", device="gb200", cells=[SCENE_CELL])
+    run = run_record(suite="per-scene", device="gb200", cells=(SCENE_CELL,))
     made = make_run(folder, run=run, pair=pair, trials=(), parity=parity)
-    made.write_rows(trials, TrialRow)
+    write_rows(made, trials, TrialRow)
     for trial in trials:
         ms = 300.0 if trial.role == Role.REFERENCE else 150.0
         steps = [replace(step_row(trial, ar, ms), cell_id=SCENE_CELL) for ar in range(4)]
@@ -185,7 +186,7 @@ def test_per_scene_table_has_the_measured_scene_beside_its_published_one(tmp_pat
 
 def test_scenes_that_cannot_run_still_have_their_published_figures(tmp_path):
     """A suite of scenes shows the published table even where none of its cells could run."""
-    run = run_json(cells=[], unsupported=[[SCENE_CELL, "no runner yet"]])
+    run = run_record(cells=(), unsupported=((SCENE_CELL, "no runner yet"),))
     made = make_run(tmp_path / "run", run=run, trials=())
     _, _, *rows = table_rows(render_run(made.folder).read_text(), "scenes")
 

@@ -17,7 +17,7 @@ from harness.store.run import RUN_FILE
 from reports.latency import latency_of
 from reports.page import build_page
 from reports.render import render_run
-from reports.run_view import CellEvidence, read_evidence
+from reports.run_view import CellView, read_view
 from reports.stages import stage_table
 from tests.fakes.command import fdbench
 from tests.test_report import (
@@ -92,9 +92,7 @@ def test_profiled_process_is_in_no_stage_time(tmp_path):
     """A profiler slows what it watches: its step is no median of the breakdown either."""
     steps = [step_row(trial, 0, ms) for trial, ms in zip(TRIALS, (432.0, 344.0), strict=True)]
     slow = replace(step_row(TRIALS[1], 0, 900.0), phase=Phase.PROFILED, trial_id="other")
-    cell = CellEvidence(
-        cell_id=CELL, pair=pair_row(), trials=TRIALS, steps=(*steps, slow), parity=()
-    )
+    cell = CellView(cell_id=CELL, pair=pair_row(), trials=TRIALS, steps=(*steps, slow), parity=())
 
     diffuse = next(row for row in stage_table(cell, "").rows if row.stage == "diffuse")
     assert (diffuse.upstream_ms, diffuse.flashdreams_ms) == (432.0, 344.0)
@@ -107,7 +105,7 @@ def test_stage_of_a_cell_without_a_verdict_is_not_compared(tmp_path):
     def build(cell):
         return stage_table(cell, latency_of(cell)[-1].withheld)
 
-    judged = CellEvidence(cell_id=CELL, pair=pair_row(), trials=TRIALS, steps=steps, parity=())
+    judged = CellView(cell_id=CELL, pair=pair_row(), trials=TRIALS, steps=steps, parity=())
     compared = [
         {row.stage: row.compared for row in build(cell).rows}["diffuse"]
         for cell in (judged, replace(judged, pair=None))
@@ -136,7 +134,7 @@ def test_flashdreams_against_itself_has_no_upstream(tmp_path):
 )
 def test_page_counts_the_gpus_that_were_used(name, gpus):
     """Not those of the machine: sittings on alike ones may have had other cards, or one of two."""
-    page = build_page(read_evidence(RESULTS / name))
+    page = build_page(read_view(RESULTS / name))
 
     assert gpus in f"on {page.host}"
 

@@ -120,7 +120,7 @@ def test_killed_writer_loses_nothing(place, undisturbed, victims, replayed):
             assert kept == rows
         assert place.resume(run) == 0, number
         assert workplace.tables(run) == wanted, number
-        assert open_run(run).read_run()["state"] == "finished"
+        assert open_run(run).read_record().state == "finished"
     assert stopped > KILLS / 3
 
 
@@ -148,7 +148,7 @@ def test_interrupted_run_goes_on(place, undisturbed, tmp_path, monkeypatch, at):
     before = nonces(tmp_path / "run")
 
     assert len(before) == at - 1
-    assert open_run(tmp_path / "run").read_run()["state"] == "interrupted"
+    assert open_run(tmp_path / "run").read_record().state == "interrupted"
     assert repair.examine(open_run(tmp_path / "run")) == ()
     assert place.resume(tmp_path / "run") == 0
     assert workplace.tables(tmp_path / "run") == workplace.tables(undisturbed)
@@ -167,12 +167,12 @@ def test_finished_run_has_nothing_to_resume(place, undisturbed, tmp_path):
 def test_cells_are_added_to_a_run(place, undisturbed, tmp_path, replayed):
     """Cells run one sitting at a time, in any order, make the run of all of them."""
     place.run(tmp_path / "run", only="right")
-    assert open_run(tmp_path / "run").read_run()["not_chosen"] == [LEFT]
+    assert open_run(tmp_path / "run").read_record().not_chosen == (LEFT,)
     place.add(tmp_path / "run", only="left")
 
-    assert open_run(tmp_path / "run").read_run()["not_chosen"] == []
+    assert open_run(tmp_path / "run").read_record().not_chosen == ()
     assert workplace.tables(tmp_path / "run") == workplace.tables(undisturbed)
-    assert open_run(tmp_path / "run").read_run()["cells"] == [LEFT, RIGHT]
+    assert open_run(tmp_path / "run").read_record().cells == (LEFT, RIGHT)
     assert repair.examine(open_run(tmp_path / "run")) == ()
 
 
@@ -180,7 +180,7 @@ def test_two_writers_lose_nothing(place, undisturbed, tmp_path, replayed):
     """Two processes that add different cells to one run at once leave both."""
     run = tmp_path / "run"
     place.run(run, only="left")
-    for path in [*run.glob("*.parquet"), *run.glob("steps/*"), *run.glob("logs/*")]:
+    for path in [*run.glob("*/*.parquet"), *run.glob("logs/*")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.rmtree(run / "captures")
     (run / "MANIFEST.jsonl").unlink()
@@ -194,7 +194,7 @@ def test_two_writers_lose_nothing(place, undisturbed, tmp_path, replayed):
 
     assert set(statuses) <= {0, 4 << 8}, "the first to end sees the other's cell as incomplete"
     assert workplace.tables(run) == workplace.tables(undisturbed)
-    assert open_run(run).read_run()["state"] == "finished"
+    assert open_run(run).read_record().state == "finished"
     assert repair.examine(open_run(run)) == ()
 
 
@@ -273,19 +273,19 @@ def test_changed_environment_is_refused(place, tmp_path, monkeypatch, packages, 
 def test_judged_cell_keeps_the_environment_it_ran_in(place, tmp_path, replayed):
     """A cell is added after an environment changed; the record has both environments."""
     place.run(tmp_path / "run", only="left")
-    before = open_run(tmp_path / "run").read_run()["environments"]["left"]
+    before = open_run(tmp_path / "run").read_record().environments["left"]
     change_left(place, (), "# edited\n")
     try:
         place.add(tmp_path / "run", only="/")
     finally:
         workplace.declare(place, "left", 0.001)
-    run = open_run(tmp_path / "run").read_run()
+    record = open_run(tmp_path / "run").read_record()
 
-    (kept,) = [name for name in run["environments"] if name.startswith("left@")]
-    assert run["environments"][kept] == before
-    assert run["environments"]["left"]["code_digest"] != before["code_digest"]
-    assert [cell for cell in run["cells"] if cell in (LEFT, RIGHT)] == [LEFT, RIGHT]
-    assert len(run["sittings"]) == 2
+    (kept,) = [name for name in record.environments if name.startswith("left@")]
+    assert record.environments[kept] == before
+    assert record.environments["left"].code_digest != before.code_digest
+    assert [cell for cell in record.cells if cell in (LEFT, RIGHT)] == [LEFT, RIGHT]
+    assert len(record.workers) == 2
 
 
 def change_left(place, packages, edit):

@@ -1,8 +1,8 @@
-"""The floor of a machine: which kernels count, how often, and at which shapes."""
+"""Kernel time: which kernels count, how often, and at which shapes."""
 
 import pytest
 
-from harness.trials.kernel_time import floor_of, request_for
+from harness.trials.kernel_time import kernel_time_of, request_for
 from runners.protocol.wire import RooflineResult
 from tests.fakes import samples
 
@@ -26,14 +26,14 @@ LAYER_MS = 110_611.0
         pytest.param({"ar_steps": 1, "denoising_steps": 6, "guidance": 5.0}, 2, id="whole-video"),
     ],
 )
-def test_floor_is_the_kernels_of_every_call(changes, calls):
+def test_kernel_time_is_that_of_every_call(changes, calls):
     """All denoising calls of an AR step; of a whole video those of one denoising step."""
     job = samples.job(**changes)
-    floor = floor_of(job, RooflineResult(kernels_ms=KERNELS_MS, torch="2.11.0"), "GPU-1")
+    alone = kernel_time_of(job, RooflineResult(kernels_ms=KERNELS_MS, torch="2.11.0"), "GPU-1")
 
-    assert floor.forward_ms == pytest.approx(job.network.num_layers * LAYER_MS)
-    assert floor.diffuse_ms == pytest.approx(calls * floor.forward_ms)
-    assert (floor.gpu, floor.torch) == ("GPU-1", "2.11.0")
+    assert alone.forward_ms == pytest.approx(job.network.num_layers * LAYER_MS)
+    assert alone.diffuse_ms == pytest.approx(calls * alone.forward_ms)
+    assert (alone.gpu, alone.torch) == ("GPU-1", "2.11.0")
 
 
 def test_kernels_are_timed_at_the_full_window():

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.integrity.settled import is_settled
-from harness.records import TrialRow
+from harness.machine.owners import owner_label
 from harness.store.run import open_run
+from tests.fakes.stored import drop_lines, forget
 
 
 @pytest.fixture
@@ -23,33 +25,26 @@ def first(run, pattern):
 
 
 def forget_row(run):
-    """Drop a trial from the table, and say so in the manifest."""
-    store = open_run(run)
-    store.write_rows(store.read_rows(TrialRow)[1:], TrialRow)
+    """Drop a trial's row, and its line of the manifest."""
+    forget(run, str(first(run, "trials/*").relative_to(run)))
 
 
 def forget_entry(run):
     """Drop a log from the manifest."""
-    manifest = run / "MANIFEST.jsonl"
-    lines = [line for line in manifest.read_text().splitlines() if "log.txt" not in line]
-    manifest.write_text("\n".join(lines) + "\n")
+    drop_lines(run, "log.txt")
 
 
 def forget_trial(run):
     """Drop a trial from the manifest, as a kill before its last step leaves it."""
-    name = first(run, "logs/*").name
-    manifest = run / "MANIFEST.jsonl"
-    lines = [line for line in manifest.read_text().splitlines() if name not in line]
-    manifest.write_text("\n".join(lines) + "\n")
+    drop_lines(run, first(run, "logs/*").name)
 
 
 def say_otherwise(run):
     """A run file that is sound and of another run."""
     store = open_run(run)
-    store.write_run(store.read_run() | {"description": "other"})
-    (run / "run.copy.json").replace(run / "kept")
-    store.write_run(store.read_run() | {"description": "yet another"})
-    (run / "kept").replace(run / "run.copy.json")
+    store.write_record(replace(store.read_record(), description="other"))
+    copy = run / "run.copy.json"
+    copy.write_text(copy.read_text().replace("other", "another"))
 
 
 DISTURBANCES = {
@@ -57,7 +52,7 @@ DISTURBANCES = {
     "log missing": lambda run: first(run, "logs/*/log.txt").unlink(),
     "steps missing": lambda run: first(run, "steps/*.parquet").unlink(),
     "capture missing": lambda run: first(run, "captures/*/*").unlink(),
-    "table damaged": lambda run: (run / "trials.parquet").write_bytes(b"PAR1"),
+    "table damaged": lambda run: first(run, "trials/*").write_bytes(b"PAR1"),
     "trial half run": lambda run: (run / "work" / "x").mkdir(parents=True),
     "captures moved, logs not": lambda run: (run / "captures" / "x").mkdir(),
     "unknown file": lambda run: (first(run, "logs/*") / "x").touch(),
@@ -84,12 +79,22 @@ def test_disturbed_run_is_not(run, disturb):
 
 
 @pytest.mark.parametrize("name", ["trials.parquet.tmp", "steps/x.parquet.tmp"])
-def test_half_written_file_is_dropped_by_whoever_looks(run, name):
-    """What the manifest does not name was never there; without it nothing is half done."""
+def test_half_written_file_of_an_older_fdbench_is_looked_at(run, name):
+    """It wrote beside its places, and whether that was all only the evidence tells."""
     (run / name).touch()
 
+    assert not is_settled(open_run(run))
+
+
+def test_change_that_broke_off_is_dropped_by_whoever_looks(run):
+    """What the manifest does not name was never there; without it nothing is half done."""
+    change = run / ".staging" / "x"
+    change.mkdir(parents=True)
+    (change / "owner").write_text(" ".join([*owner_label().split(" ")[:4], "1"]))
+    (change / "x.parquet").touch()
+
     assert is_settled(open_run(run))
-    assert not (run / name).exists()
+    assert not change.exists()
 
 
 def test_pruned_run_is_settled(run):

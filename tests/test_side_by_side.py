@@ -107,7 +107,7 @@ def test_sitting_that_is_refused_in_the_middle_leaves_no_running_run(place, begu
     with pytest.raises(UsageFault, match="GPU-2"):
         resume(place, run, Counting())
 
-    assert open_run(run).read_run()["state"] == "interrupted"
+    assert open_run(run).read_record().state == "interrupted"
 
 
 def test_stop_is_heard_between_two_cells(place, begun):

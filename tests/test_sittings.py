@@ -13,13 +13,13 @@ from harness.environments.declared import BuiltEnvironment, Environment
 from harness.errors import EnvironmentFault, Interrupted, UsageFault
 from harness.integrity import repair, resume
 from harness.machine.fingerprint import read_machine
-from harness.records import TelemetryRow, TrialRow
+from harness.records import Source, TelemetryRow, TrialRow
 from harness.store.manifest import read_manifest, write_manifest
 from harness.store.run import open_run
 from harness.trials.launch import Limits
 from reports.page import build_page
 from reports.render import render_run
-from reports.run_view import read_evidence, stored_cells
+from reports.run_view import read_view, stored_cells
 from tests.fakes import workplace
 from tests.fakes.command import fdbench
 from tests.test_telemetry import SAMPLE
@@ -79,14 +79,14 @@ def test_run_that_goes_on_has_not_finished(place, tmp_path):
     """A sitting that was stopped does not wear the end of the one before."""
     run = tmp_path / "run"
     place.run(run, only="left")
-    assert build_page(read_evidence(run)).when.startswith("Ran ")
+    assert build_page(read_view(run)).when.startswith("Ran ")
     request = place.request(run, "right")
     with pytest.raises(Interrupted):
         workflow.add_to_run(request, Stopping("right"), Limits())
 
-    assert build_page(read_evidence(run)).when.startswith("Started ")
+    assert build_page(read_view(run)).when.startswith("Started ")
     place.resume(run)
-    assert build_page(read_evidence(run)).when.startswith("Ran ")
+    assert build_page(read_view(run)).when.startswith("Ran ")
 
 
 def test_stopped_cell_is_timed_over_the_documented_steps(place, tmp_path):
@@ -96,7 +96,7 @@ def test_stopped_cell_is_timed_over_the_documented_steps(place, tmp_path):
         place.run(run, only="left", watcher=Stopping("left", 2))
     (planned,) = open_run(run).read_plan()
 
-    (shown,) = read_evidence(run).cells
+    (shown,) = read_view(run).cells
     (stored,) = stored_cells(open_run(run))
     assert shown.pair is None
     assert shown.documented_ar_steps == stored.documented_ar_steps == planned.documented_ar_steps
@@ -110,7 +110,7 @@ def test_fault_before_the_first_trial_leaves_no_folder(place, tmp_path, monkeypa
         raise EnvironmentFault("the kernels cannot be timed on this machine")
 
     with monkeypatch.context() as patch:
-        patch.setattr(workflow, "_floors", faulty)
+        patch.setattr(workflow, "_kernel_times", faulty)
         with pytest.raises(EnvironmentFault, match="cannot be timed"):
             place.run(tmp_path / "run", only="left")
 
@@ -159,10 +159,11 @@ def test_cell_does_not_go_on_with_other_upstream_code(place, tmp_path):
     with pytest.raises(Interrupted):
         place.run(run, only="left", watcher=Stopping("left", 2))
     store = open_run(run)
-    described = store.read_run()["environments"]
+    record = store.read_record()
     ran_in = store.read_rows(TrialRow)[0].side.partition("{")[0]
-    described[ran_in]["source"] = {"url": "https://github.com/somebody/else", "commit": "0" * 40}
-    store.write_run(store.read_run() | {"environments": described})
+    source = Source(url="https://github.com/x/y", commit="0" * 40, paths=(), tree_sha256="1" * 64)
+    changed = {ran_in: replace(record.environments[ran_in], source=source)}
+    store.write_record(replace(record, environments=record.environments | changed))
 
     with pytest.raises(UsageFault, match=f"source of environment {ran_in} changed"):
         place.resume(run)
@@ -235,7 +236,10 @@ def test_environment_that_changed_keeps_what_finished_cells_ran_in(what):
         code=Path(),
     )
     now = resume.describe(built)
-    old = now | {what: "other", "packages": ["flashdreams==0.1.0"]}
+    other = "other"
+    if what == "source":
+        other = Source(url="u", commit="0" * 40, paths=(), tree_sha256="1" * 64)
+    old = replace(now, **{what: other}, packages=("flashdreams==0.1.0",))
     kept = resume.environments_of({"flashdreams": old}, {"flashdreams": built})
 
     assert sorted(kept.values(), key=lambda value: value != now) == [now, old]

@@ -112,7 +112,7 @@ def test_the_same_side_repeats_to_the_bit(smoke_run):
 
 def test_tables_open_without_fdbench(smoke_run):
     """Any Parquet reader opens the tables, and the columns carry units."""
-    table = pq.read_table(smoke_run.folder / "trials.parquet")
+    table = pq.read_table(smoke_run.folder / "trials")
     assert table.num_rows == 10
     assert table.schema.field("wall_s").metadata[b"unit"] == b"s"
 

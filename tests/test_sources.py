@@ -9,8 +9,8 @@ import pytest
 
 from harness.environments import sources
 from harness.environments.declared import load_environments, remove_environment
-from harness.environments.sources import Source
 from harness.errors import EnvironmentFault
+from harness.records import Source
 
 FILES = {"model/net.py": "WIDTH = 8\n", "model/parts/rope.py": "BASE = 1e4\n", "README.md": "x\n"}
 

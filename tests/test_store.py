@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from harness.errors import IntegrityFault, UsageFault
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
-from harness.store import schema
-from harness.store.manifest import read_manifest, write_manifest
-from harness.store.run import MANIFEST_FILE, RUN_FILE, create_run, open_run, open_store, schema_of
+from harness.store.dataframes import open_store
+from harness.store.manifest import MANIFEST_FILE, RUN_FILE
+from harness.store.run import create_run, open_run
+from harness.store.schema import schema_of
+from harness.store.version import SCHEMA_VERSION
 from runners.protocol.wire import sha256_file
-from tests.fakes import samples
+from tests.fakes import samples, stored
 
 NAN = float("nan")
 PAIR = PairRow(
@@ -88,7 +90,7 @@ def rows_of(row_type):
 def run(tmp_path):
     """A new run's folder."""
     made = create_run(tmp_path / "run")
-    made.write_run({"suite": "smoke", "cells": [samples.CELL]})
+    made.write_record(stored.record())
     return made
 
 
@@ -96,43 +98,46 @@ def run(tmp_path):
 def filled(run, tmp_path):
     """A run with one of every table and one committed trial."""
     for row_type, row in ROWS.items():
-        run.write_rows([row], row_type, part="t" if row_type is StepRow else "")
+        run.write_rows([row], row_type, part_for(row))
     add_trial(run)
     return run
 
 
-def add_trial(run, *more):
+def part_for(row):
+    """The part that a row belongs to."""
+    return row.trial_id if isinstance(row, StepRow | TrialRow) else row.cell_id
+
+
+def add_trial(run, *more, name="t"):
     """Store a finished trial, with more files in its job folder."""
-    work = job_folder(run)
-    for name in more:
-        (work / name).parent.mkdir()
-        (work / name).write_text("[]")
-    files = [path for path in work.rglob("*") if path.is_file()]
+    work = job_folder(run, name)
+    for file in more:
+        (work / file).parent.mkdir()
+        (work / file).write_text("[]")
     digests = {
-        f"{'captures' if path.suffix == '.safetensors' else 'logs'}/t/{path.relative_to(work)}": (
-            sha256_file(path)
-        )
-        for path in files
+        f"{'captures' if path.suffix == '.safetensors' else 'logs'}/{name}/"
+        f"{path.relative_to(work)}": sha256_file(path)
+        for path in work.rglob("*")
+        if path.is_file()
     }
-    run.add_trial(work, samples.trial_row(trial_id="t"), {StepRow: [samples.step_row()]}, digests)
+    step = samples.step_row(trial_id=name)
+    run.add_trial(work, samples.trial_row(trial_id=name), {StepRow: [step]}, digests)
 
 
-def job_folder(run):
+def job_folder(run, name):
     """The job folder of a finished trial."""
-    work = run.folder / "work" / "t"
+    work = run.folder / "work" / name
     work.mkdir(parents=True)
-    for name in ("job.json", "log.txt", "latents_ar000.safetensors"):
-        (work / name).write_text(name)
+    for file in ("job.json", "log.txt", "latents_ar000.safetensors"):
+        (work / file).write_text(file)
     return work
 
 
 def manifest(run):
-    """Path to digest, as it stands in the manifest; each path may stand there once."""
+    """Path to digest, as it stands in the manifest; of two lines the later holds."""
     head, *lines = (run.folder / MANIFEST_FILE).read_text().splitlines()
-    assert json.loads(head) == {"schema": schema.SCHEMA_VERSION}
-    entries = {json.loads(line)["path"]: json.loads(line)["sha256"] for line in lines}
-    assert len(entries) == len(lines)
-    return entries
+    assert json.loads(head) == {"schema": SCHEMA_VERSION}
+    return {json.loads(line)["path"]: json.loads(line)["sha256"] for line in lines}
 
 
 def files(run):
@@ -149,7 +154,7 @@ def test_rows_round_trip(tmp_path_factory, row_type):
     @given(rows_of(row_type))
     def check(rows):
         made = create_run(tmp_path_factory.mktemp("store") / "run")
-        made.write_rows(rows, row_type, part="t" if row_type is StepRow else "")
+        made.write_rows(rows, row_type, "t")
         read = made.read_rows(row_type)
         assert read == rows
         assert [list(vars(row).items()) for row in read] == [
@@ -169,7 +174,7 @@ def test_stages_keep_their_order(run):
 
 def test_nan_is_kept(run):
     """A NaN is evidence: it is neither refused nor turned into a null."""
-    run.write_rows([samples.parity_row(relative_l2=NAN)], ParityRow)
+    run.write_rows([samples.parity_row(relative_l2=NAN)], ParityRow, "t")
 
     assert str(run.read_rows(ParityRow)[0].relative_l2) == "nan"
 
@@ -186,7 +191,7 @@ def test_schema_is_the_record(row_type):
     schema = schema_of(row_type)
 
     assert schema.names == [item.name for item in fields(row_type)]
-    assert schema.metadata == {b"fdbench_schema": b"2"}
+    assert schema.metadata == {b"fdbench_schema": b"3"}
     assert all(b"unit" in schema.field(name).metadata for name in schema.names)
 
 
@@ -213,14 +218,14 @@ def test_columns_carry_their_unit(run, column, unit):
 
 def test_columns_are_frozen():
     """Renaming, adding or removing a column is a visible edit, with SCHEMA_VERSION beside it."""
-    assert schema.SCHEMA_VERSION == 2
+    assert SCHEMA_VERSION == 3
     assert {name: set(schema_of(t).names) for t, name in NAMES.items()} == COLUMNS
 
 
 @each_type
 def test_altered_table_is_refused(run, row_type):
     """A table with a byte changed, cut or of other columns is named, even without the manifest."""
-    run.write_rows([ROWS[row_type]], row_type, part="t" if row_type is StepRow else "")
+    run.write_rows([ROWS[row_type]], row_type, "t")
     (path,) = (run.folder / name for name in files(run) if name.endswith(".parquet"))
     for spoiled in (path.read_bytes()[:-9], b"", b"PAR1", b"\0" * 99):
         path.write_bytes(spoiled)
@@ -246,16 +251,17 @@ def test_flipped_data_byte_is_refused(run):
         pytest.param(schema_of(ParityRow).remove(0), id="lost-column"),
         pytest.param(schema_of(ParityRow).append(pa.field("more", pa.string())), id="more-columns"),
         pytest.param(
-            schema_of(ParityRow).with_metadata({"fdbench_schema": "3"}), id="other-version"
+            schema_of(ParityRow).with_metadata({"fdbench_schema": "4"}), id="other-version"
         ),
         pytest.param(schema_of(ParityRow).remove_metadata(), id="no-version"),
     ],
 )
 def test_table_of_another_schema_is_refused(run, schema):
     """Rows of another version are not guessed at."""
-    pq.write_table(schema.empty_table(), run.folder / "parity.parquet")
+    (run.folder / "parity").mkdir()
+    pq.write_table(schema.empty_table(), run.folder / "parity" / "t.parquet")
 
-    with pytest.raises(IntegrityFault, match=r"parity\.parquet.*schema 2"):
+    with pytest.raises(IntegrityFault, match=r"parity/t\.parquet.*schema (2 and )?3"):
         run.read_rows(ParityRow)
 
 
@@ -287,115 +293,48 @@ def test_writer_that_was_killed_is_no_altered_file(filled, monkeypatch):
     class Killed(BaseException):
         """Not an error that anything catches."""
 
-    def die(_path):
+    def die(*_place):
         raise Killed
 
     row = filled.read_rows(TrialRow)[0]
     with monkeypatch.context() as patch:
         patch.setattr("harness.store.run.publish", die)
         with pytest.raises(Killed):
-            filled.write_rows([replace(row, wall_s=row.wall_s + 1)], TrialRow)
+            filled.write_rows([replace(row, wall_s=row.wall_s + 1)], TrialRow, row.trial_id)
 
     open_run(filled.folder).verify()
     assert filled.read_rows(TrialRow)[0].wall_s == row.wall_s + 1
 
 
 def test_run_file_is_read_back(filled):
-    """What was asked for comes back, with the schema version and keys that older runs lack."""
-    run = open_run(filled.folder).read_run()
-    later = {"passed": [], "roofline": {}, "not_chosen": [], "estimated_s": {}}
-
-    assert run == {"suite": "smoke", "cells": [samples.CELL], "schema": 2} | later
+    """What was asked for comes back, and the file says which version it is."""
+    assert open_run(filled.folder).read_record() == stored.record()
+    assert json.loads((filled.folder / RUN_FILE).read_text())["schema"] == SCHEMA_VERSION
 
 
-def test_manifest_covers_every_file(filled):
-    """Tables, logs, captures and whatever else a side wrote are in the manifest."""
-    assert set(manifest(filled)) == files(filled)
-    assert files(filled) >= {"logs/t/job.json", "captures/t/latents_ar000.safetensors"}
-
-
-def test_folder_that_a_side_made_is_kept(run):
-    """Files in folders of the job folder are kept and in the manifest too."""
-    add_trial(run, "outputs/stats.json")
-
-    assert "logs/t/outputs/stats.json" in manifest(run)
-    assert set(manifest(run)) == files(run)
-
-
-def test_untouched_run_verifies(filled):
-    """Nothing is wrong with a run that nobody touched, opened again."""
-    verified = open_run(filled.folder)
-    verified.verify()
-
-    assert verified.read_rows(PairRow) == [PAIR]
-
-
-def test_any_altered_file_is_named(filled):
-    """One byte more, one less, or the file gone: each file of the run is watched."""
-    for name in sorted(manifest(filled)):
-        path = filled.folder / name
-        content = path.read_bytes()
-        for spoiled in (content + b" ", content[:-1]):
-            path.write_bytes(spoiled)
-            with pytest.raises(IntegrityFault, match=f"{name} was altered"):
-                filled.verify()
-        path.unlink()
-        with pytest.raises(IntegrityFault, match=f"{name} is missing"):
-            filled.verify()
-        path.write_bytes(content)
-    filled.verify()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pytest.param(b"", id="empty"),
-        pytest.param(b"not json\n", id="not-json"),
-        pytest.param(b"[]\n", id="not-an-entry"),
-        pytest.param(b'{"path": "run.json"}\n', id="no-digest"),
-        pytest.param(b"\xff\xfe", id="not-text"),
-        pytest.param(None, id="missing"),
-    ],
-)
-def test_damaged_manifest_is_refused(filled, content):
-    """A manifest that says less than the folder holds verifies nothing."""
-    path = filled.folder / MANIFEST_FILE
-    path.unlink() if content is None else path.write_bytes(content)
-
-    with pytest.raises(IntegrityFault, match=r"MANIFEST\.jsonl|run\.json"):
-        filled.verify()
-
-
-def test_half_a_manifest_is_refused(filled):
-    """Wherever the manifest is cut, the cut is noticed."""
-    path = filled.folder / MANIFEST_FILE
-    content = path.read_bytes()
-    for cut in range(0, len(content) - 1, 37):
-        path.write_bytes(content[:cut])
-        with pytest.raises(IntegrityFault):
-            filled.verify()
-
-
-def test_file_that_the_manifest_lacks_is_refused(filled):
-    """A step table that was slipped in is not read as the run's."""
-    (filled.folder / "steps" / "zz.parquet").write_bytes(
-        (filled.folder / "steps" / "t.parquet").read_bytes()
-    )
-
-    with pytest.raises(IntegrityFault, match=r"zz\.parquet"):
-        filled.verify()
-
-
-def test_rewritten_table_has_one_entry(run):
-    """Writing a table again replaces its rows and its line of the manifest."""
-    run.write_rows([PAIR], PairRow)
-    before = manifest(run)
-    run.write_rows([PAIR, replace(PAIR, verdict="fail")], PairRow)
+def test_part_that_is_written_again_replaces_its_rows(run):
+    """A line more in the manifest, and the later one holds; nothing that stood there changes."""
+    run.write_rows([PAIR], PairRow, PAIR.cell_id)
+    before, text = manifest(run), (run.folder / MANIFEST_FILE).read_text()
+    run.write_rows([replace(PAIR, verdict="fail")], PairRow, PAIR.cell_id)
 
     assert manifest(run).keys() == before.keys()
-    assert manifest(run)["pairs.parquet"] != before["pairs.parquet"]
-    assert [row.verdict for row in run.read_rows(PairRow)] == ["pass", "fail"]
+    assert manifest(run)["pairs/self-forcing.cpu.fastvideo.parquet"] != before.popitem()[1]
+    assert (run.folder / MANIFEST_FILE).read_text().startswith(text)
+    assert [row.verdict for row in run.read_rows(PairRow)] == ["fail"]
     run.verify()
+
+
+def test_trial_writes_nothing_that_was_written(run):
+    """Adding a trial leaves every file of others as it lies there; the manifest grows."""
+    add_trial(run)
+    before = {name: (run.folder / name).stat() for name in files(run)}
+    text = (run.folder / MANIFEST_FILE).read_bytes()
+    add_trial(run, name="u")
+
+    assert {name: (run.folder / name).stat() for name in before} == before
+    assert (run.folder / MANIFEST_FILE).read_bytes().startswith(text)
+    assert (run.folder / "trials" / "u.parquet").is_file()
 
 
 def test_parts_are_read_together(run):
@@ -415,27 +354,18 @@ def test_nothing_unfinished_is_left(filled):
 
 def test_failed_write_keeps_what_was_there(run):
     """A table that cannot be written leaves the former one whole, in file and manifest."""
-    run.write_rows([PAIR], PairRow)
+    run.write_rows([PAIR], PairRow, PAIR.cell_id)
     with pytest.raises((pa.ArrowException, TypeError)):
-        run.write_rows([replace(PAIR, limit="two")], PairRow)
+        run.write_rows([replace(PAIR, limit="two")], PairRow, PAIR.cell_id)
 
     run.verify()
     assert run.read_rows(PairRow) == [PAIR]
 
 
-def test_manifest_of_another_version_is_refused(filled):
-    """A file of another version is refused by name, with both versions."""
-    path = filled.folder / MANIFEST_FILE
-    path.write_text(path.read_text().replace('{"schema": 2}', '{"schema": 7}'))
-
-    with pytest.raises(IntegrityFault, match=r"MANIFEST\.jsonl is of schema 7.* reads schema 2"):
-        filled.verify()
-
-
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"schema": 2', '"schema": 3', "of schema 3; this fdbench reads schema 2"),
+        ('"schema": 3', '"schema": 4', "of schema 4; this fdbench reads schema 2 and 3"),
         ('"smoke"', '"smoky"', "was altered"),
     ],
 )
@@ -445,21 +375,21 @@ def test_run_file_proves_itself(filled, old, new, said):
     path.write_text(path.read_text().replace(old, new))
 
     with pytest.raises(IntegrityFault, match=rf"run\.json.*{said}"):
-        filled.read_run()
+        filled.read_record()
 
 
-def test_frames_have_dicts_and_units(filled):
-    """Analysis gets the rows as pandas frames, with the units beside them."""
+def test_dataframes_have_dicts_and_units(filled):
+    """Analysis gets the rows as pandas dataframes, with the units beside them."""
     steps = open_store(filled.folder).steps()
-    frames = open_store(str(filled.folder))
+    tables = open_store(str(filled.folder))
 
     assert steps.stages_ms[0] == samples.step_row().stages_ms
     assert steps.attrs["units"]["total_ms"] == "ms"
-    assert (len(frames.trials()), len(frames.pairs()), len(frames.parity())) == (2, 1, 1)
-    assert frames.pairs().verdict.tolist() == ["pass"]
+    assert (len(tables.trials()), len(tables.pairs()), len(tables.parity())) == (2, 1, 1)
+    assert tables.pairs().verdict.tolist() == ["pass"]
 
 
-def test_frames_of_an_altered_run_are_refused(filled):
+def test_dataframes_of_an_altered_run_are_refused(filled):
     """Nobody analyses what was changed afterwards without knowing."""
     (filled.folder / "logs" / "t" / "log.txt").write_text("other")
 
@@ -467,31 +397,24 @@ def test_frames_of_an_altered_run_are_refused(filled):
         open_store(filled.folder)
 
 
-def test_prune_mark_stands_for_an_absent_file(filled):
-    """A file that was removed on purpose is not missing; one put there must be the same."""
-    entries = read_manifest(filled.folder)
-    name = "captures/t/latents_ar000.safetensors"
-    write_manifest(filled.folder, (entries | {name: replace(entries[name], pruned=True)}).values())
-    filled.verify()
-    (filled.folder / name).unlink()
-    filled.verify()
-    (filled.folder / name).write_text("another")
-    with pytest.raises(IntegrityFault, match=name):
-        filled.verify()
-
-
 @pytest.mark.parametrize("is_named", [True, False], ids=["manifest-has-it", "manifest-lacks-it"])
-def test_next_writer_settles_what_a_killed_one_left(filled, is_named):
-    """A rename that the manifest announced is finished; anything else half-written is dropped."""
-    later, path = replace(PAIR, verdict="fail"), filled.folder / "pairs.parquet"
-    before = path.read_bytes()
-    if is_named:
-        filled.write_rows([later], PairRow)
-    path.with_name("pairs.parquet.tmp").write_bytes(path.read_bytes() if is_named else b"half")
-    path.write_bytes(before)
+def test_next_writer_settles_what_a_killed_one_left(filled, monkeypatch, is_named):
+    """A rename that the manifest announced is done; anything else half-written is dropped."""
+    later = replace(PAIR, verdict="fail")
+    broken = "publish" if is_named else "append_manifest"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"harness.store.run.{broken}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            filled.write_rows([later], PairRow, PAIR.cell_id)
+    assert any((filled.folder / ".staging").iterdir())
     with filled.writing():
         pass
 
     filled.verify()
     assert filled.read_rows(PairRow) == [later if is_named else PAIR]
-    assert not path.with_name("pairs.parquet.tmp").exists()
+    assert list((filled.folder / ".staging").iterdir()) == []
+
+
+def stop(*_arguments):
+    """Stand in for a step at which a writer dies."""
+    raise KeyboardInterrupt

@@ -29,7 +29,7 @@ def check_command(ctx: click.Context, run: Path, as_json: bool) -> None:
             for pair in opened.read_rows(PairRow)
         }
         unjudged = {"verdict": "incomplete", "reason": "not judged"}
-        cells = {cell_id: judged.get(cell_id, unjudged) for cell_id in opened.read_run()["cells"]}
+        cells = {cell_id: judged.get(cell_id, unjudged) for cell_id in opened.read_record().cells}
         answer = {"exit_code": int(code), "meaning": MEANING[code], "cells": cells}
         click.echo(json.dumps(answer, indent=1))
     else:

@@ -14,8 +14,8 @@ from harness.environments.declared import build_environment
 from harness.environments.doctor import State
 from harness.errors import ExitCode
 from harness.plan import suites
+from harness.store.run_record import KernelTime
 from harness.trials import kernel_time
-from harness.trials.kernel_time import Floor
 from harness.units import format_ms
 
 
@@ -78,7 +78,7 @@ def doctor_command(
         ctx.exit(ExitCode.ENVIRONMENT)
 
 
-def _floors(suite: str, device: str) -> dict[str, Floor]:
+def _floors(suite: str, device: str) -> dict[str, KernelTime]:
     """Floor of every cell that can run here."""
     request = workflow.RunRequest(suite=suite, device=device, out=Path())
     _, planned = workflow.make_plan(request)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from harness.imported_records import Basis, Origin
 from harness.integrity import imports
 from harness.integrity.imports import ImportRecord
 from harness.logs.detection import FORMATS
-from harness.records import Basis, Origin
 
 
 @click.command("import")

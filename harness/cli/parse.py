@@ -10,6 +10,7 @@ from rich.table import Table
 
 from harness.cli.tables import make_console, make_table
 from harness.errors import LogFormatError, UsageFault
+from harness.imported_records import PublishedFigure
 from harness.judging import stats
 from harness.judging.stats import Statistic
 from harness.logs.detection import FORMATS, ParsedLog, read_log
@@ -17,7 +18,7 @@ from harness.logs.stages import comparable
 from harness.plan import suites
 from harness.plan.sampling import phase_at
 from harness.plan.suites import Recipe
-from harness.records import LogStep, PublishedFigure
+from harness.records import LogStep
 
 Timed = list[tuple[str, LogStep]]
 """Phase and step; a progress bar has no phase."""

@@ -17,6 +17,7 @@ from harness.errors import UsageFault
 from harness.plan.suites import parse_side, pick
 from harness.records import PlannedCell, TrialRow
 from harness.store.run import open_run, pointing_to_fsck
+from harness.store.run_record import RunRecord
 
 SHORT = 8
 """Characters of a digest."""
@@ -39,18 +40,19 @@ def reproduce_command(cell: str, folder: Path) -> None:
     """
     run_store = open_run(folder)
     with pointing_to_fsck(folder):
-        cells = {planned.cell_id: planned for planned in run_store.read_plan()}
+        record = run_store.read_record()
+    cells = {planned.cell_id: planned for planned in record.plan}
     if cell not in cells:
         known = "\n".join(cells)
         raise UsageFault(f"{folder} has no cell {cell!r}; it has:\n{known}")
     trials = [row for row in run_store.read_rows(TrialRow) if row.cell_id == cell]
-    lines = _lines(run_store.read_run(), cells[cell]) + _measured_with(trials)
+    lines = _lines(record, cells[cell]) + _measured_with(trials)
     for line in lines:
         click.echo(line)
 
 
-def _lines(run: dict[str, object], cell: PlannedCell) -> list[str]:
-    words = ["fdbench", "run", "--suite", str(run["suite_file"]), "--gpu", str(run["device"])]
+def _lines(record: RunRecord, cell: PlannedCell) -> list[str]:
+    words = ["fdbench", "run", "--suite", record.suite_file, "--gpu", record.device]
     declared = load_environments()
     lines = [
         "# builds the environments where they are not there, makes the weights and noise, measures",

@@ -68,6 +68,6 @@ def print_summary(folder: Path, code: ExitCode) -> None:
     brought = imports.read_records(run)
     if brought:
         console.print(f"\n{len(brought)} imported logs, parsed here and measured elsewhere")
-    if not run.read_run()["cells"]:
+    if not run.read_record().cells:
         console.print("no cell was planned: nothing was measured here, so nothing can pass")
     console.print(f"\nexit code {int(code)}: {MEANING[code]}")

@@ -19,10 +19,10 @@ from filelock import FileLock
 from pydantic import ConfigDict
 
 from harness.environments import host_packages, sources
-from harness.environments.sources import Source
 from harness.errors import EnvironmentFault, UsageFault
+from harness.machine.owners import claimed, making, rename_unless_there
 from harness.plan.suites import load_toml, pick
-from harness.records import Driven
+from harness.records import Driven, Source
 from runners.protocol.wire import sha256_file
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]
@@ -172,10 +172,7 @@ def build_environment(
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
         if not (target / _MARKER).exists():
-            report(f"making environment {name}: {len(declared.packages)} packages, a minute or two")
-            shutil.rmtree(target, ignore_errors=True)
-            _install(name, declared, target)
-            _write_marker(target, name, digest)
+            _make(name, declared, target, report)
     code_digest, code = stage_code(folder / name)
     return BuiltEnvironment(
         name=name,
@@ -187,6 +184,15 @@ def build_environment(
         installed=tuple(json.loads((target / _MARKER).read_text()).get("packages", ())),
         source=stage_source(name, declared, report),
     )
+
+
+def _make(name: str, declared: Environment, target: Path, report: Callable[[str], None]) -> None:
+    """Fill an environment's folder from scratch, unless another host is filling it."""
+    with claimed(target):
+        report(f"making environment {name}: {len(declared.packages)} packages, a minute or two")
+        shutil.rmtree(target, ignore_errors=True)
+        _install(name, declared, target)
+        _write_marker(target, name, _digest(declared))
 
 
 def stage_source(name: str, declared: Environment, report: Callable[[str], None]) -> Path | None:
@@ -296,11 +302,18 @@ def stage_code(environment_dir: Path) -> tuple[str, Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(cache_dir() / "code.lock"):
         if not _holds(target, content):
-            shutil.rmtree(target, ignore_errors=True)
-            for name, path in files.items():
-                (target / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target / name)
+            _stage(files, target)
     return digest, target
+
+
+def _stage(files: Mapping[str, Path], target: Path) -> None:
+    """Copy files beside their place and rename their folder there: whole, or not there."""
+    with making(cache_dir()) as made:
+        for name, path in files.items():
+            (made / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, made / "code" / name)
+        shutil.rmtree(target, ignore_errors=True)
+        rename_unless_there(made / "code", target)
 
 
 def code_digest(environment_dir: Path) -> str:

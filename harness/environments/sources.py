@@ -13,34 +13,19 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
-from pydantic import ConfigDict
 
 from harness.errors import EnvironmentFault
+from harness.machine.owners import rename_unless_there
+from harness.records import Source
 from runners.protocol.wire import sha256_file
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LATER_CACHES = ("__pycache__",)
 """Folders that Python leaves in a source; never staged, so never used."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """An upstream repository at one commit, as an ``env.toml`` pins it."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    url: str
-    commit: str
-    """All 40 hex digits: a branch or a tag may move."""
-    paths: list[str]
-    """Folders and files of the repository that the adapter uses; the others are not staged."""
-    tree_sha256: str
-    """Digest of the files under ``paths``; see :func:`tree_digest`."""
 
 
 def stage(name: str, source: Source, cache: Path, report: Callable[[str], None]) -> Path:
@@ -72,7 +57,7 @@ def stage(name: str, source: Source, cache: Path, report: Callable[[str], None])
         _require_digest(name, source, copy, given)
         if not is_staged:
             discard(target)
-            copy.rename(target)
+            rename_unless_there(copy, target)
             for path in (target, *target.rglob("*")):
                 path.chmod(path.stat().st_mode & ~0o222)
     return target

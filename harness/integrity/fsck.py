@@ -12,33 +12,27 @@ from harness.integrity.imports import Imported
 from harness.integrity.rejudging import rejudge
 from harness.judging import cell_verdict
 from harness.plan.cells import repeat_of
-from harness.records import (
-    Outcome,
-    PairRow,
-    ParityRow,
-    PlannedCell,
-    PlannedTrial,
-    TrialRow,
-)
+from harness.records import Outcome, PairRow, ParityRow, PlannedCell, PlannedTrial, TrialRow
 from harness.store.manifest import (
     IMPORTED,
     IMPORTS,
     MANIFEST_FILE,
     RUN_COPY_FILE,
     RUN_FILE,
+    RUN_FILES,
     Entry,
     evidence_files,
     misplaced,
     read_manifest,
     unfinished_files,
 )
-from harness.store.run import CAPTURES, LOGS, WORK, Store
-from harness.store.run_record import load_plan, load_run
-from harness.store.schema import PARTED, TABLES, Row, read_table, to_rows
+from harness.store.run import CAPTURES, LOGS, Store
+from harness.store.run_record import RunRecord, load_record
+from harness.store.schema import PARTED, TABLES, WHOLE, Row, read_table, to_rows
+from harness.store.staging import abandoned
+from harness.store.tables import KEYS, part_of, path_of
 from harness.trials import evidence
 from harness.trials.evidence import TrialResult
-
-_RUN_FILES = (RUN_FILE, RUN_COPY_FILE)
 
 
 @dataclass(kw_only=True)
@@ -46,10 +40,8 @@ class Inspection:
     """What a run's tables should hold, and where they do not."""
 
     findings: list[Finding] = field(default_factory=list)
-    plan: tuple[PlannedCell, ...] = ()
-    is_plan_known: bool = False
-    run: dict[str, Any] = field(default_factory=dict)
-    """``run.json``, or what its copy says."""
+    record: RunRecord | None = None
+    """``run.json``, or what its copy says; ``None`` where neither can be read."""
     manifest: dict[str, Entry] | None = None
     results: dict[str, TrialResult] = field(default_factory=dict)
     """Every trial there is evidence of, in the order of the plan."""
@@ -57,6 +49,11 @@ class Inspection:
     """Every cell that is over, by id."""
     imports: dict[str, Imported] = field(default_factory=dict)
     """Every import whose raw log is sound, by id."""
+
+    @property
+    def plan(self) -> tuple[PlannedCell, ...]:
+        """Every planned cell, as far as it is known."""
+        return self.record.plan if self.record else ()
 
 
 def inspect(run_store: Store) -> Inspection:
@@ -76,9 +73,9 @@ class _Inspector:
     def inspect(self) -> Inspection:
         """Every finding, and what the tables should hold."""
         self._read_manifest()
-        self._read_run()
+        self._read_record()
         self._inspect_imports()
-        if self._found.is_plan_known:
+        if self._found.record is not None:
             self._look_for_leftovers()
             self._read_trials()
             self._compare_parts()
@@ -93,7 +90,7 @@ class _Inspector:
         problem = problem.replace(f"{self._folder}/", "")
         self._found.findings.append(Finding(path=name, problem=problem, kind=kind))
 
-    def _read_run(self) -> None:
+    def _read_record(self) -> None:
         """Read the run file, or its copy where that is damaged."""
         faults: dict[str, str] = {}
         for name in (RUN_FILE, RUN_COPY_FILE):
@@ -101,17 +98,16 @@ class _Inspector:
             if name == RUN_COPY_FILE and not path.exists() and name not in self._entries():
                 continue  # a run of an fdbench that wrote none
             try:
-                run = load_run(path)
-                plan = load_plan(run.get("plan"), path)
+                record = load_record(path)
             except IntegrityFault as error:
                 faults[name] = str(error)
                 continue
-            if not self._found.is_plan_known:
-                self._found.run, self._found.plan, self._found.is_plan_known = run, plan, True
-            elif run != self._found.run:
+            if self._found.record is None:
+                self._found.record = record
+            elif record != self._found.record:
                 faults[name] = f"says something else than {RUN_FILE}"
         for name, problem in faults.items():
-            if self._found.is_plan_known:
+            if self._found.record is not None:
                 self._note(name, problem, Kind.DERIVABLE)
             else:
                 self._note(name, f"{problem}; without the plan nothing can be judged", Kind.LOST)
@@ -131,7 +127,7 @@ class _Inspector:
         }
 
     def _look_for_leftovers(self) -> None:
-        for path in unfinished_files(self._folder):
+        for path in (*unfinished_files(self._folder), *abandoned(self._folder)):
             self._note(path, "was never finished", Kind.LEFTOVER)
         cells = {
             each.trial_id: each.cell_id
@@ -139,7 +135,7 @@ class _Inspector:
             for trial in cell.trials
             for each in (trial, repeat_of(trial))
         }
-        for path in sorted((self._folder / WORK).glob("*")):
+        for path in self._store.unfinished_jobs():
             if path.name not in cells or not self._store.is_held(cells[path.name]):
                 self._note(path, "was never finished", Kind.LEFTOVER)
         for path in sorted((self._folder / CAPTURES).glob("*")):
@@ -151,23 +147,24 @@ class _Inspector:
         return self._found.manifest or {}
 
     def _read_trials(self) -> None:
-        stored = {row.trial_id: row for row in self._rows(TrialRow)}
-        table = TABLES[TrialRow]
+        parts = self._stored(TrialRow)
+        stored = {row.trial_id: row for rows in parts.values() for row in rows}
         for cell in self._found.plan:
             for planned in cell_verdict.expected_trials(cell, self._found.results):
                 name, known = planned.trial_id, stored.pop(planned.trial_id, None)
                 result = self._read_trial(planned, known)
                 if result is None:
                     continue
+                table = path_of(TrialRow, part_of(name))
                 if known is None:
-                    self._note(table, f"has no row of {name}", Kind.DERIVABLE)
+                    self._note_missing(TrialRow, name)
                 elif differ(known, result.row):
-                    self._note(table, f"{name}: {differ(known, result.row)}", Kind.DERIVABLE)
+                    self._note(table, differ(known, result.row), Kind.DERIVABLE)
                 elif bool(known.invalid) == bool(result.row.invalid):
                     result = replace(result, row=known)
                 self._found.results[name] = result
         for name in stored:
-            self._note(table, f"{name} is not in the plan", Kind.DERIVABLE)
+            self._note(self._place_of(TrialRow, name), f"{name} is not planned", Kind.DERIVABLE)
 
     def _read_trial(self, planned: PlannedTrial, known: TrialRow | None) -> TrialResult | None:
         """A trial from its raw evidence; what is left of it where that is gone."""
@@ -225,9 +222,9 @@ class _Inspector:
                 self._note(path, "belongs to no import", Kind.DERIVABLE)
 
     def _judge(self) -> None:
-        pairs = {row.cell_id: row for row in self._rows(PairRow)}
-        parity = self._rows(ParityRow)
-        are_known = not self._is_faulty(ParityRow)
+        verdicts = self._stored(PairRow)
+        pairs = {row.cell_id: row for rows in verdicts.values() for row in rows}
+        distances = self._stored(ParityRow)
         for cell in self._found.plan:
             results = {
                 trial.trial_id: self._found.results[trial.trial_id]
@@ -237,32 +234,64 @@ class _Inspector:
             stored = pairs.pop(cell.cell_id, None)
             if not results or not cell_verdict.is_over(cell, results):
                 if stored is not None:
-                    self._note(TABLES[PairRow], f"{cell.cell_id} is not over", Kind.DERIVABLE)
+                    place = self._place_of(PairRow, cell.cell_id)
+                    self._note(place, f"{cell.cell_id} is not over", Kind.DERIVABLE)
                 continue
-            known = [row for row in parity if row.cell_id == cell.cell_id] if are_known else None
+            known = distances.get(part_of(cell.cell_id))
+            if known is None:
+                self._note_missing(ParityRow, cell.cell_id)
             captures = self._folder / CAPTURES
             judged, findings = rejudge(cell, results, captures, stored, known)
             self._found.judged[cell.cell_id] = judged
             self._found.findings += findings
         for name in pairs:
-            self._note(TABLES[PairRow], f"{name} is not in the plan", Kind.DERIVABLE)
+            self._note(self._place_of(PairRow, name), f"{name} is not planned", Kind.DERIVABLE)
 
-    def _rows(self, row_type: type[Row]) -> list[Row]:
-        """Rows that the manifest vouches for; none otherwise."""
-        if self._is_faulty(row_type):
-            return []
-        path = self._folder / TABLES[row_type]
+    def _stored(self, row_type: type[Row]) -> dict[str, list[Row]]:
+        """Rows by part, of the files that the manifest vouches for; see ``WHOLE`` of the schema."""
+        found: dict[str, list[Row]] = {}
+        whole = self._sound(WHOLE[row_type], row_type)
+        if whole is not None:
+            found = {part_of(cell.cell_id): [] for cell in self._found.plan}
+            for row in whole:
+                found.setdefault(part_of(vars(row)[KEYS[row_type]]), []).append(row)
+        there = {path.stem for path in (self._folder / TABLES[row_type]).glob("*.parquet")}
+        prefix = f"{TABLES[row_type]}/"
+        listed = {Path(name).stem for name in self._entries() if name.startswith(prefix)}
+        for part in sorted(there | listed):
+            rows = self._sound(path_of(row_type, part), row_type)
+            names = {vars(row)[KEYS[row_type]] for row in rows or ()}
+            if any(part_of(name) != part for name in names):
+                problem = f"has a row of {sorted(names)[0]}"
+                self._note(path_of(row_type, part), problem, Kind.DERIVABLE)
+                rows = None
+            found.pop(part, None)
+            if rows is not None:
+                found[part] = rows
+        return found
+
+    def _sound(self, name: str, row_type: type[Row]) -> list[Row] | None:
+        """Rows of one file, if the manifest vouches for it and it can be read."""
+        path = self._folder / name
+        if name in self._faulty or name not in self._entries() or not path.exists():
+            return None
         try:
-            return self._store.read_rows(row_type)
+            return to_rows(read_table(path, row_type), row_type)
         except IntegrityFault as error:
-            self._note(path, str(error), Kind.DERIVABLE)
-            return []
+            self._note(name, str(error), Kind.DERIVABLE)
+            return None
 
-    def _is_faulty(self, row_type: type) -> bool:
-        name = TABLES[row_type]
-        if name in self._faulty or not (self._folder / name).exists():
-            return True
-        return name not in self._entries()
+    def _place_of(self, row_type: type, name: str) -> str:
+        """The file that a trial's or a cell's stored rows are in."""
+        path = path_of(row_type, part_of(name))
+        return path if (self._folder / path).exists() else WHOLE[row_type]
+
+    def _note_missing(self, row_type: type, name: str) -> None:
+        """Note that rows are not stored, where no other finding has said why."""
+        path = path_of(row_type, part_of(name))
+        noted = {finding.path for finding in self._found.findings} | self._faulty.keys()
+        if not noted & {path, WHOLE[row_type]}:
+            self._note(path, "is missing", Kind.DERIVABLE)
 
     def _look_at_files(self) -> None:
         for path, what in misplaced(self._folder).items():
@@ -278,14 +307,14 @@ class _Inspector:
             name = str(path.relative_to(self._folder))
             if name in self._entries() or name.startswith(leftovers or ("\0",)):
                 continue
-            derived = name in recorded or name.endswith(".parquet") or name in _RUN_FILES
+            derived = name in recorded or name.endswith(".parquet") or name in RUN_FILES
             kind = Kind.DERIVABLE if derived else Kind.FOREIGN
             self._note(name, f"is not in {MANIFEST_FILE}", kind)
 
     def _kind_of(self, name: str) -> Kind:
         """Tables can be derived; a run file is good if its own digest says so."""
-        is_table = name.split("/", maxsplit=1)[0] in TABLES.values()
-        is_sealed = name in _RUN_FILES and self._found.is_plan_known
+        is_table = name.split("/", maxsplit=1)[0] in (*TABLES.values(), *WHOLE.values())
+        is_sealed = name in RUN_FILES and self._found.record is not None
         return Kind.DERIVABLE if is_table or is_sealed else Kind.LOST
 
 

@@ -14,9 +14,18 @@ from docker.errors import APIError, NotFound
 
 from harness.environments.declared import cache_dir
 from harness.errors import EnvironmentFault
-from harness.machine.owners import OWNER, OWNER_FILE, OWNER_VARIABLE, TEMPORARY, TRIAL, is_orphan
+from harness.machine.owners import (
+    MAKING,
+    OWNER,
+    OWNER_FILE,
+    OWNER_VARIABLE,
+    TEMPORARY,
+    TRIAL,
+    is_orphan,
+    owner_of,
+)
 from harness.sandboxes.engine import answers, connect, engine_faults
-from harness.store.run import WORK, open_run
+from harness.store.run import open_run
 
 _REMOVE_S = 20.0
 """How long a removal that is under way may take."""
@@ -69,12 +78,12 @@ def _processes() -> Iterator[str]:
         if not place.name.isdecimal():
             continue
         with suppress(FileNotFoundError, PermissionError, ProcessLookupError):
-            if is_orphan(_owner_of(place)):
+            if is_orphan(_owner_of_process(place)):
                 os.kill(int(place.name), signal.SIGKILL)
                 yield f"process {place.name}"
 
 
-def _owner_of(place: Path) -> str:
+def _owner_of_process(place: Path) -> str:
     wanted = f"{OWNER_VARIABLE}=".encode()
     for variable in (place / "environ").read_bytes().split(b"\0"):
         if variable.startswith(wanted):
@@ -85,11 +94,8 @@ def _owner_of(place: Path) -> str:
 def _folders() -> Iterator[str]:
     """Shared inputs that were never finished, and temporary folders of sides."""
     temporary = Path(tempfile.gettempdir()).glob(f"{TEMPORARY}*/{OWNER_FILE}")
-    for label in sorted([*cache_dir().glob(f"making-*/{OWNER_FILE}"), *temporary]):
-        owner = ""
-        with suppress(FileNotFoundError, PermissionError):  # gone by now, or another user's
-            owner = label.read_text("utf-8")
-        if is_orphan(owner):
+    for label in sorted([*cache_dir().glob(f"{MAKING}*/{OWNER_FILE}"), *temporary]):
+        if is_orphan(owner_of(label)):
             try:
                 shutil.rmtree(label.parent)
             except PermissionError as error:
@@ -103,6 +109,6 @@ def _unfinished(folder: Path) -> Iterator[str]:
     held = [cell.cell_id for cell in run.read_plan() if run.is_held(cell.cell_id)]
     if held:
         return
-    for path in sorted((folder / WORK).glob("*")):
+    for path in run.unfinished_jobs():
         run.remove([path])
         yield f"folder {path}"

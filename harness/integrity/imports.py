@@ -13,29 +13,23 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from harness.errors import IntegrityFault, UsageFault
+from harness.imported_records import Basis, ImportedFigure, ImportedStep, Origin
 from harness.logs.detection import ParsedLog, read_log
 from harness.logs.lines import NotThisFormatError
 from harness.machine import fingerprint
 from harness.plan import suites
 from harness.plan.sampling import phase_at
-from harness.records import Basis, ImportedFigure, ImportedStep, Origin
 from harness.store.manifest import IMPORTS, read_manifest
 from harness.store.run import LOGS, WORK, Store, create_run, open_run
-from harness.store.run_record import State
-from harness.store.schema import (
-    SCHEMA_VERSION,
-    TABLES,
-    check_version,
-    read_table,
-    schema_of,
-    to_table,
-)
+from harness.store.run_record import RunRecord, RunState
+from harness.store.schema import read_table, schema_of, to_table
+from harness.store.tables import path_of
+from harness.store.version import SCHEMA_VERSION, check_version
 from runners.protocol import wire
 
 RECORD_FILE, LOG_FILE = "import.json", "log.txt"
@@ -83,7 +77,7 @@ class Imported:
     @property
     def table_name(self) -> str:
         """Path of the rows in the run's folder."""
-        return f"{TABLES[self.row_type]}/{self.record.import_id}.parquet"
+        return path_of(self.row_type, self.record.import_id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,30 +349,26 @@ def _phases(steps: pa.Table, record: ImportRecord) -> pa.Array:
 
 def _create(folder: Path) -> Store:
     """A folder for logs alone: it plans no cell, so that it can pass no gate."""
-    run: dict[str, Any] = {
-        "suite": SUITE,
-        "suite_file": "",
-        "sources": {},
-        "description": "Logs that were made elsewhere; nothing in here was measured",
-        "device": "",
-        "size": "",
-        "weights": "",
-        "weights_seed": 0,
-        "started": _now(),
-        "machine": asdict(fingerprint.read_machine()),
-        "cells": [],
-        "plan": [],
-        "unsupported": [],
-        "not_chosen": [],
-        "estimated_s": {},
-        "environments": {},
-        "roofline": {},
-        "sandbox": "",
-        "passed": [],
-        "state": State.FINISHED,
-    }
+    record = RunRecord(
+        suite=SUITE,
+        suite_file="",
+        sources={},
+        description="Logs that were made elsewhere; nothing in here was measured",
+        device="",
+        size="",
+        weights="",
+        weights_seed=0,
+        started=_now(),
+        state=RunState.FINISHED,
+        machine=fingerprint.read_machine(),
+        sandbox="",
+        cells=(),
+        plan=(),
+        unsupported=(),
+        environments={},
+    )
     made = create_run(folder, "--into")
-    made.write_run(run)
+    made.write_record(record)
     return made
 
 

@@ -9,7 +9,7 @@ from harness.integrity.findings import Finding, Kind
 from harness.judging import gates
 from harness.judging.cell_verdict import Judged, expected_trials, judge_cell
 from harness.records import Outcome, PairRow, ParityRow, PlannedCell, Verdict
-from harness.store.schema import TABLES
+from harness.store.tables import part_of, path_of
 from harness.trials.evidence import TrialResult
 
 LOST_DISTANCES = "its distances are not those it was judged by, and its captures are gone"
@@ -29,7 +29,7 @@ def rejudge(
         results: Its trials by id, in the order of the plan.
         captures: Folder with a folder of captured tensors per trial.
         stored: Its verdict, if one is stored.
-        known: Its stored distances; ``None`` where their table is gone or damaged.
+        known: Its stored distances; ``None`` where their part is gone or damaged.
     """
     if _are_gone(captures, results):
         return _judge_by_distances(cell, results, captures, stored, known or ())
@@ -41,7 +41,7 @@ def rejudge(
     findings = _findings_of_verdict(cell, stored, judged)
     if known is not None and tuple(known) != judged.parity:
         what = f"distances of {cell.cell_id} are not those of its captures"
-        findings.append(_finding(ParityRow, what, Kind.DERIVABLE))
+        findings.append(_finding(ParityRow, cell, what, Kind.DERIVABLE))
     return judged, findings
 
 
@@ -53,7 +53,7 @@ def _judge_by_distances(
     known: Sequence[ParityRow],
 ) -> tuple[Judged, list[Finding]]:
     """Without captures nothing tells a changed distance from a changed verdict: neither is kept."""
-    lost = _finding(ParityRow, f"{cell.cell_id}: {LOST_DISTANCES}", Kind.LOST)
+    lost = _finding(ParityRow, cell, f"{cell.cell_id}: {LOST_DISTANCES}", Kind.LOST)
     stands = stored is not None and _is_borne_out(cell, stored, results)
     if stored is not None and not stands and stored.exit_code == ExitCode.INTEGRITY:
         # Captures were not what their trial wrote, or distances were lost: no more can be known.
@@ -69,15 +69,16 @@ def _findings_of_verdict(
     cell: PlannedCell, stored: PairRow | None, judged: Judged
 ) -> list[Finding]:
     if stored is None:
-        return [_finding(PairRow, f"has no verdict of {cell.cell_id}", Kind.DERIVABLE)]
+        return [_finding(PairRow, cell, f"has no verdict of {cell.cell_id}", Kind.DERIVABLE)]
     if _follows(stored, judged):
         return []
     what = f"{cell.cell_id}: {stored.verdict}, its trials show {judged.pair.verdict}"
-    return [_finding(PairRow, what, Kind.DERIVABLE)]
+    return [_finding(PairRow, cell, what, Kind.DERIVABLE)]
 
 
-def _finding(row_type: type, problem: str, kind: Kind) -> Finding:
-    return Finding(path=TABLES[row_type], problem=problem, kind=kind)
+def _finding(row_type: type, cell: PlannedCell, problem: str, kind: Kind) -> Finding:
+    path = path_of(row_type, part_of(cell.cell_id))
+    return Finding(path=path, problem=problem, kind=kind)
 
 
 def _follows(stored: PairRow | None, judged: Judged) -> bool:

@@ -1,8 +1,10 @@
 """Makes a run's tables agree with its raw evidence again; never says an altered file is good."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from harness.errors import IntegrityFault
 from harness.integrity.findings import Finding, Kind
@@ -13,15 +15,17 @@ from harness.store.durable import files_in
 from harness.store.manifest import (
     MANIFEST_FILE,
     PARTS,
-    RUN_COPY_FILE,
     RUN_FILE,
+    RUN_FILES,
     Entry,
     misplaced,
     read_manifest,
     write_manifest,
 )
 from harness.store.run import CAPTURES, Store
-from harness.store.schema import TABLES
+from harness.store.run_record import RunRecord
+from harness.store.schema import WHOLE
+from harness.store.tables import part_of, path_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +116,7 @@ def prune(run_store: Store) -> int:
         unneeded = [one for one in folders if f"{CAPTURES}/{one.name}" not in needed]
         captures = [path for folder in unneeded for path in files_in(folder)]
         freed = sum(path.stat().st_size for path in captures)
-        run_store.write_run(run_store.read_run() | {"pruned": True})
+        run_store.write_record(replace(run_store.read_record(), pruned=True))
         run_store.remove(captures)
         return freed
 
@@ -131,14 +135,14 @@ def _alone(run_store: Store) -> Iterator[None]:
 
 
 def _mend(run_store: Store, before: Inspection) -> Repaired:
-    if not before.findings or not before.is_plan_known:
+    if not before.findings or before.record is None:
         return Repaired(mended=(), left=tuple(before.findings))
     run_store.remove(
         run_store.folder / finding.path
         for finding in before.findings
         if finding.kind is Kind.LEFTOVER
     )
-    _restore_manifest(run_store, before)
+    _restore_manifest(run_store, before.record, before)
     _restore_tables(run_store, before)
     after = inspect(run_store).findings
     lost = [finding for finding in before.findings if finding.kind is Kind.LOST]
@@ -147,55 +151,67 @@ def _mend(run_store: Store, before: Inspection) -> Repaired:
     return Repaired(mended=mended, left=left)
 
 
-def _restore_manifest(run_store: Store, found: Inspection) -> None:
+def _restore_manifest(run_store: Store, record: RunRecord, found: Inspection) -> None:
     """Keep what it says of raw files; add only digests that a sealed file vouches for."""
     if found.manifest is None:
         run_store.remove([run_store.folder / MANIFEST_FILE])
     entries = dict(found.manifest or {})
-    is_pruned = bool(found.run.get("pruned"))
     vouched = [result.digests for result in found.results.values()]
     vouched += [imported.digests for imported in found.imports.values()]
     for digests in vouched:
         for name, digest in digests.items():
-            gone = is_pruned and not (run_store.folder / name).exists()
+            gone = record.pruned and not (run_store.folder / name).exists()
             pruned = gone and name.startswith(f"{CAPTURES}/")
             entries.setdefault(name, Entry(path=name, sha256=digest, pruned=pruned))
-    derived = {
-        f"{TABLES[row_type]}/{name}.parquet"
-        for name, result in found.results.items()
-        for row_type, rows in result.parts.items()
-        if rows
+    wrong = {finding.path for finding in found.findings}
+    # Tables of schema 2 that nothing vouches for any more; parts take their place.
+    stale = {name for name in WHOLE.values() if name in wrong or name not in entries}
+    derived = _tables_of(found).keys() | {one.table_name for one in found.imports.values()}
+    entries = {
+        name: entry
+        for name, entry in entries.items()
+        if (name in derived or name.split("/")[0] not in PARTS) and name not in stale
     }
-    derived |= {imported.table_name for imported in found.imports.values()}
-    entries = {n: e for n, e in entries.items() if n.split("/")[0] not in PARTS or n in derived}
     write_manifest(run_store.folder, entries.values())
-    if {RUN_FILE, RUN_COPY_FILE} & {f.path for f in found.findings} or RUN_FILE not in entries:
-        run_store.write_run(found.run)
+    run_store.remove(run_store.folder / name for name in stale)
+    if wrong & {*RUN_FILES} or RUN_FILE not in entries:
+        run_store.write_record(record)
+
+
+def _tables_of(found: Inspection) -> dict[str, tuple[type[Any], Sequence[Any]]]:
+    """Every part that the run should have, by path: the record that its rows are, and the rows."""
+    tables: dict[str, tuple[type[Any], Sequence[Any]]] = {}
+    for name, result in found.results.items():
+        for row_type, rows in {**result.parts, TrialRow: [result.row]}.items():
+            if rows:
+                tables[path_of(row_type, part_of(name))] = row_type, rows
+    for name, judged in found.judged.items():
+        tables[path_of(ParityRow, part_of(name))] = ParityRow, judged.parity
+        tables[path_of(PairRow, part_of(name))] = PairRow, [judged.pair]
+    return tables
+
+
+def _wrong_files(found: Inspection) -> set[str]:
+    """Files that are to be written anew: a verdict and its distances go together."""
+    wrong = {finding.path for finding in found.findings}
+    for cell_id in found.judged:
+        both = {path_of(row_type, part_of(cell_id)) for row_type in (PairRow, ParityRow)}
+        if wrong & {*both, WHOLE[PairRow], WHOLE[ParityRow]}:
+            wrong |= both
+    return wrong
 
 
 def _restore_tables(run_store: Store, found: Inspection) -> None:
-    """Write each table that is not what it should be."""
-    _restore_parts(run_store, found)
-    judged = found.judged.values()
-    if found.results:
-        run_store.write_rows([result.row for result in found.results.values()], TrialRow)
-    if judged:
-        run_store.write_rows([row.pair for row in judged], PairRow)
-        run_store.write_rows([row for one in judged for row in one.parity], ParityRow)
-
-
-def _restore_parts(run_store: Store, found: Inspection) -> None:
-    """The tables of one trial or import each; one that belongs to none goes."""
+    """Write each part that is not what it should be; one that belongs to nothing goes."""
     known = read_manifest(run_store.folder)
     for path in [path for part in PARTS for path in (run_store.folder / part).glob("*.parquet")]:
         if str(path.relative_to(run_store.folder)) not in known:
             run_store.remove([path])
-    wrong = {finding.path for finding in found.findings}
-    for name, result in found.results.items():
-        for row_type, rows in result.parts.items():
-            part = f"{TABLES[row_type]}/{name}.parquet"
-            if rows and (part in wrong or part not in known):
-                run_store.write_rows(rows, row_type, part=name)
+    wrong = _wrong_files(found)
+    for name, (row_type, rows) in _tables_of(found).items():
+        is_in_whole = WHOLE.get(row_type) in known
+        if name in wrong or (name not in known and not is_in_whole):
+            run_store.write_rows(rows, row_type, Path(name).stem)
     for name, imported in found.imports.items():
         if imported.table_name in wrong or imported.table_name not in known:
             run_store.write_part(imported.table, imported.row_type, name)

@@ -5,7 +5,6 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from harness.environments.declared import BuiltEnvironment
 from harness.errors import UsageFault
@@ -13,7 +12,7 @@ from harness.plan import suites
 from harness.records import PairRow, Plan, PlannedCell, TelemetryRow, TrialRow
 from harness.store.manifest import read_manifest
 from harness.store.run import Store
-from harness.store.run_record import dump_plan, load_plan
+from harness.store.run_record import EnvironmentRecord, RunRecord
 from runners.protocol.wire import sha256_file
 
 
@@ -23,22 +22,21 @@ def refuse_changed_plan(run_store: Store, suite_name: str, suite: suites.Suite, 
     Raises:
         UsageFault: A cell of the run is planned differently now.
     """
-    run = run_store.read_run()
-    where = run_store.folder / "run.json"
-    now = {cell.cell_id: cell for cell in load_plan(dump_plan(full.cells), where)}
+    record = run_store.read_record()
+    now = {cell.cell_id: cell for cell in full.cells}
     changed = [
         f"{cell.cell_id}: {_changed_fields(cell, now.get(cell.cell_id))}"
-        for cell in run_store.read_plan()
+        for cell in record.plan
         if cell != now.get(cell.cell_id)
     ]
-    if run["weights_seed"] != suite.weights_seed:
+    if record.weights_seed != suite.weights_seed:
         changed.append("weights_seed")
     if changed:
-        before, after = run["sources"], sources_of(suite_name)
+        before, after = record.sources, sources_of(suite_name)
         files = [name for name in after if before.get(name) != after[name]] or ["fdbench itself"]
         raise UsageFault(
             f"{run_store.folder} cannot go on: {' and '.join(files)} changed since it began "
-            f"({changed[0]})\nPut that back, or start a new run: fdbench run --suite {run['suite']}"
+            f"({changed[0]})\nPut that back, or start a new run: fdbench run --suite {record.suite}"
         )
 
 
@@ -65,14 +63,20 @@ def refuse_changed_environments(
     Raises:
         UsageFault: An environment changed since a cell began that is to go on.
     """
-    before = run_store.read_run()["environments"]
-    judged = {pair.cell_id for pair in run_store.read_rows(PairRow)}
-    begun = [row for row in run_store.read_rows(TrialRow) if row.cell_id in {*wanted} - judged]
+    record = run_store.read_record()
+    judged = {pair.cell_id for pair in run_store.read_rows(PairRow, wanted)}
+    cells = [c for c in record.plan if c.cell_id in wanted and c.cell_id not in judged]
+    names = [name for cell in cells for name in cell.trial_ids]
+    begun = run_store.read_rows(TrialRow, names) if names else []
     for row in begun:
         env = built[suites.parse_side(row.side, row.trial_id).environment]
-        now = {"packages": env.digest, "code": env.code_digest, "source": describe(env)["source"]}
-        was = {"packages": row.environment_digest, "code": row.code_digest}
-        was |= {"source": before[env.name]["source"]}
+        now: dict[str, object] = {
+            "packages": env.digest,
+            "code": env.code_digest,
+            "source": describe(env).source,
+        }
+        was: dict[str, object] = {"packages": row.environment_digest, "code": row.code_digest}
+        was |= {"source": record.environments[env.name].source}
         changed = [what for what in now if now[what] != was[what]]
         if changed:
             raise UsageFault(
@@ -83,12 +87,12 @@ def refuse_changed_environments(
 
 
 def refuse_other_options(
-    run: Mapping[str, Any], where: Path, sandbox: str, passed: Sequence[str]
+    record: RunRecord, where: Path, sandbox: str, passed: Sequence[str]
 ) -> None:
     """Refuse options that a run cannot change, for every cell of it has the same.
 
     Args:
-        run: Its record.
+        record: Of the run.
         where: Its folder.
         sandbox: As asked for; empty if nobody asked.
         passed: Names of variables that the sides are to see, as asked for.
@@ -97,7 +101,7 @@ def refuse_other_options(
         UsageFault: One differs from what the run began with.
     """
     asked = {"--sandbox": sandbox, "--env": ", ".join(sorted(passed))}
-    began = {"--sandbox": run["sandbox"], "--env": ", ".join(sorted(run["passed"]))}
+    began = {"--sandbox": record.sandbox, "--env": ", ".join(sorted(record.passed))}
     for option, value in asked.items():
         if value and value != began[option]:
             raise UsageFault(
@@ -131,7 +135,8 @@ def refuse_pruned(run_store: Store, cell_id: str) -> None:
     Raises:
         UsageFault: Captures of a trial of the cell were removed.
     """
-    ran = {row.trial_id for row in run_store.read_rows(TrialRow) if row.cell_id == cell_id}
+    (cell,) = (cell for cell in run_store.read_plan() if cell.cell_id == cell_id)
+    ran = {row.trial_id for row in run_store.read_rows(TrialRow, cell.trial_ids)}
     entries = read_manifest(run_store.folder).values()
     gone = [one for one in entries if one.pruned and one.path.split("/")[1] in ran]
     if any(not (run_store.folder / one.path).exists() for one in gone):
@@ -142,10 +147,10 @@ def refuse_pruned(run_store: Store, cell_id: str) -> None:
 
 
 def environments_of(
-    before: Mapping[str, Any], built: Mapping[str, BuiltEnvironment]
-) -> dict[str, Any]:
+    before: Mapping[str, EnvironmentRecord], built: Mapping[str, BuiltEnvironment]
+) -> dict[str, EnvironmentRecord]:
     """Every environment that a trial of the run ran in; one that changed since keeps its digest."""
-    now: dict[str, Any] = {env.name: describe(env) for env in built.values()}
+    now = {env.name: describe(env) for env in built.values()}
     kept = {
         name if name not in now else f"{name}@{_content(then)}": then
         for name, then in before.items()
@@ -154,9 +159,10 @@ def environments_of(
     return kept | now
 
 
-def _content(described: Mapping[str, Any]) -> str:
+def _content(described: EnvironmentRecord) -> str:
     """Short digest of all that makes an environment what it is: packages, code and source."""
-    parts = [described.get(key) for key in ("digest", "code_digest", "source")]
+    source = described.source and asdict(described.source)
+    parts = [described.digest, described.code_digest, source]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -174,15 +180,16 @@ def sources_of(name_or_path: str) -> dict[str, str]:
     return {path.name: sha256_file(path) for path in paths}
 
 
-def describe(environment: BuiltEnvironment) -> dict[str, object]:
+def describe(environment: BuiltEnvironment) -> EnvironmentRecord:
     """What a run keeps of an environment."""
-    return {
-        "description": environment.declared.description,
-        "packages": environment.declared.packages + environment.declared.no_deps,
-        "reason_no_deps": environment.declared.reason_no_deps,
-        "installed": environment.installed,
-        "digest": environment.digest,
-        "image": environment.image,
-        "code_digest": environment.code_digest,
-        "source": environment.declared.source and asdict(environment.declared.source),
-    }
+    declared = environment.declared
+    return EnvironmentRecord(
+        description=declared.description,
+        packages=(*declared.packages, *declared.no_deps),
+        reason_no_deps=declared.reason_no_deps,
+        installed=environment.installed,
+        digest=environment.digest,
+        image=environment.image,
+        code_digest=environment.code_digest,
+        source=declared.source,
+    )

@@ -5,7 +5,8 @@ from pathlib import Path
 from harness.errors import IntegrityFault
 from harness.records import TrialRow
 from harness.store.manifest import read_manifest, unfinished_files
-from harness.store.run import CAPTURES, LOGS, WORK, Store
+from harness.store.run import CAPTURES, LOGS, Store
+from harness.store.tables import part_of
 from harness.trials.evidence import TRIAL_FILE
 
 
@@ -19,15 +20,15 @@ def is_settled(run_store: Store) -> bool:
     try:
         run_store.verify()
         entries = read_manifest(folder)
-        stored = set(run_store.read_table(TrialRow).column("trial_id").to_pylist())
+        stored = run_store.stored_parts(TrialRow)
     except IntegrityFault:
         return False
-    recorded = {Path(name).parent.name for name in entries if _is_trial(name)}
+    recorded = {part_of(Path(name).parent.name) for name in entries if _is_trial(name)}
     kept = {path.name for part in (LOGS, CAPTURES) for path in (folder / part).glob("*")}
     return (
         recorded == stored
         and kept <= recorded
-        and not any((folder / WORK).glob("*"))
+        and not run_store.unfinished_jobs()
         and not unfinished_files(folder)
     )
 

@@ -5,6 +5,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from harness.imported_records import PublishedFigure
 from harness.logs import (
     benchmark_results,
     flashdreams,
@@ -15,7 +16,7 @@ from harness.logs import (
     tqdm,
 )
 from harness.logs.lines import Log
-from harness.records import LogStep, PublishedFigure
+from harness.records import LogStep
 from harness.store.schema import to_table
 
 LogParser = Callable[[Log, str], tuple[LogStep, ...]]

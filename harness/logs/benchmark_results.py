@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from harness.errors import LogFormatError
+from harness.imported_records import PublishedFigure
 from harness.logs import json_items
 from harness.logs.figures import without_repeats
 from harness.logs.lines import Log, NotThisFormatError
-from harness.records import PublishedFigure
 
 _SCHEMA: Final = "1.0.0"
 _STATUSES: Final = ("pass", "oom", "missing")

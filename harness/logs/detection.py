@@ -6,9 +6,10 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from harness.errors import LogFormatError, UsageFault
+from harness.imported_records import PublishedFigure
 from harness.logs import PARSERS, PUBLISHED, parse_table
 from harness.logs.lines import NotThisFormatError, looks_binary
-from harness.records import LogStep, PublishedFigure
+from harness.records import LogStep
 from harness.store.schema import to_rows
 
 FORMATS = (*PARSERS, *PUBLISHED)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from harness.errors import LogFormatError
-from harness.records import PublishedFigure
+from harness.imported_records import PublishedFigure
 
 
 def without_repeats(figures: Sequence[PublishedFigure], where: str) -> tuple[PublishedFigure, ...]:

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 
 from harness.errors import LogFormatError
+from harness.imported_records import PublishedFigure
 from harness.logs.figures import without_repeats
 from harness.logs.lines import Line, Log, NotThisFormatError, marked_lines
-from harness.records import PublishedFigure
 
 _TITLE = re.compile(r"#+ (?P<workload>.+?) Benchmark Data \((?P<unit>ms(?:/\w+)?)\)\s*")
 _RULE = re.compile(r":?-+:?")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
+from harness.imported_records import Workload
 from harness.plan.suites import SUITES_DIR, load_toml
-from harness.records import Workload
 from harness.units import speedup_percent
 
 

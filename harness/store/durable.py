@@ -21,22 +21,11 @@ def beside(path: Path) -> Path:
     return path.with_name(path.name + BESIDE)
 
 
-def write_beside(path: Path, text: str) -> Path:
-    """Write and sync a text file beside its place."""
-    return _write_synced(beside(path), text)
-
-
-def publish(path: Path) -> None:
-    """Rename what was written beside a place to it; whole after a power cut, too."""
-    beside(path).replace(path)
-    sync(path.parent)
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the former one or this one, also beside others."""
     made = path.with_name(f"{path.name}.{os.getpid()}{BESIDE}")
     try:
-        _write_synced(made, text).replace(path)
+        write_synced(made, text).replace(path)
         sync(path.parent)
     except OSError:
         with suppress(OSError):
@@ -44,7 +33,8 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def _write_synced(path: Path, text: str) -> Path:
+def write_synced(path: Path, text: str) -> Path:
+    """Write a text file to the disk; returns it."""
     path.write_text(text, encoding="utf-8")
     sync(path)
     return path

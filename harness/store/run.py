@@ -1,44 +1,45 @@
-"""A run's folder: Parquet tables, logs, captures and a manifest of every file's digest.
+"""A run's folder: its record, Parquet tables, logs, captures and a manifest of every digest.
 
-Every change happens under the run's lock, in this order: new files are written beside their places,
-the manifest names their digests, they are renamed. Whoever takes the lock next finishes or undoes
-what a killed process had begun.
+Every change happens under the run's lock, in this order: new files are written in a folder of the
+change, the manifest names their digests, they are renamed to their places. Whoever takes the lock
+next ends or undoes what a killed process had begun. No file of a table is ever written for two
+trials or cells, so that writers whom a lock does not keep apart cannot lose a row.
 """
 
 import os
-import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from harness.errors import IntegrityFault, UsageFault
-from harness.records import REPEATED, PairRow, ParityRow, PlannedCell, TrialRow
-from harness.store.dataframes import Frames
-from harness.store.durable import BESIDE, beside, disk_faults, files_in, publish, sync, write_beside
+from harness.errors import EnvironmentFault, IntegrityFault, UsageFault
+from harness.machine.owners import claim_of, claimed, is_claimed, place_of_claim
+from harness.records import PairRow, ParityRow, PlannedCell, TrialRow
+from harness.store.durable import disk_faults, files_in, sync, write_synced
 from harness.store.manifest import (
     MANIFEST_FILE,
     RUN_COPY_FILE,
     RUN_FILE,
+    RUN_FILES,
     Entry,
+    append_manifest,
     evidence_files,
     read_manifest,
-    unfinished_files,
-    write_manifest,
 )
-from harness.store.run_record import dump_run, load_plan, load_run
-from harness.store.schema import TABLES, Row, read_table, schema_of, to_rows, to_table
+from harness.store.run_record import RunRecord, dump_record, load_record
+from harness.store.schema import Row, to_rows, to_table
+from harness.store.staging import abandoned, publish, settle, staging
+from harness.store.tables import part_of, parts_of, path_of, read_parts, write_parquet
 from runners.protocol.wire import sha256_file
 
 _LOOK_S = 3.0
 """How long somebody may hold a cell who only looks whether it is held."""
 Parts = Mapping[type[Any], Sequence[Any]]
-"""Rows of the tables that have a file a trial, by their type."""
+"""Rows of a trial by the table that they are of."""
 
 LOGS, CAPTURES, WORK, _LOCKS = "logs", "captures", "work", ".locks"
 
@@ -65,7 +66,7 @@ class Store:
             outermost = not self._lock.is_locked
             with self._lock:
                 if outermost:
-                    self._settle_files()
+                    self._settle()
                 yield
 
     @contextmanager
@@ -89,7 +90,7 @@ class Store:
     def holding_cell_if_free(self, cell_id: str, wait_s: float = _LOOK_S) -> Iterator[bool]:
         """Hold a cell that no other process runs; tells whether it does."""
         (self.folder / _LOCKS).mkdir(exist_ok=True)
-        lock = FileLock(self.folder / _LOCKS / f"{_slug(cell_id)}.lock")
+        lock = FileLock(self.folder / _LOCKS / f"{part_of(cell_id)}.lock")
         try:
             lock.acquire(timeout=wait_s)
         except Timeout:
@@ -109,55 +110,69 @@ class Store:
         with self.holding_cell_if_free(cell_id, wait_s=0) as is_free:
             return not is_free
 
-    def write_rows(self, rows: Sequence[Row], row_type: type[Row], part: str = "") -> None:
-        """Write a whole table, or one part of the step table, in place of what was there."""
-        with self.writing():
-            self._publish([self._write_table(rows, row_type, part)])
-
-    def write_part(self, table: pa.Table, row_type: type, part: str) -> None:
-        """Write one part of a table of many files in place of what was there."""
-        with self.writing():
-            self._publish([self._write_parquet(table, row_type, part)])
-
-    def read_rows(self, row_type: type[Row]) -> list[Row]:
-        """Read a table back as records; a table that was never written is empty.
+    @contextmanager
+    def job_folder(self, trial_id: str) -> Iterator[Path]:
+        """Where a trial runs; what a killed process left of it is gone.
 
         Raises:
-            IntegrityFault: The file is damaged or of another schema version.
+            EnvironmentFault: Another process runs the trial, though this one holds its cell.
         """
-        return to_rows(self.read_table(row_type), row_type)
+        work = self.folder / WORK / trial_id
+        work.parent.mkdir(exist_ok=True)
+        with claimed(work):
+            shutil.rmtree(work, ignore_errors=True)
+            yield work
 
-    def read_table(self, row_type: type) -> pa.Table:
+    def unfinished_jobs(self) -> list[Path]:
+        """What lies in the folder of job folders and belongs to no process that may be alive."""
+        found = sorted((self.folder / WORK).glob("*"))
+        places = [place for path in found if (place := place_of_claim(path)) and is_claimed(place)]
+        kept = {*places, *map(claim_of, places)}
+        return [path for path in found if path not in kept]
+
+    def write_rows(self, rows: Sequence[Row], row_type: type[Row], part: str) -> None:
+        """Write the part of a trial, a cell or an import in place of what it held."""
+        self.write_part(to_table(rows, row_type), row_type, part)
+
+    def write_part(self, table: pa.Table, row_type: type, part: str) -> None:
+        """Write a part that is a table already; see :meth:`write_rows`."""
+        self._change({path_of(row_type, part_of(part)): table})
+
+    def read_rows(self, row_type: type[Row], parts: Collection[str] | None = None) -> list[Row]:
+        """Read a table back as records, or the parts of some trials, cells or imports.
+
+        Raises:
+            IntegrityFault: A file is damaged or of another schema version.
+        """
+        return to_rows(self.read_table(row_type, parts), row_type)
+
+    def read_table(self, row_type: type, parts: Collection[str] | None = None) -> pa.Table:
         """Read a table, all parts together; see :meth:`read_rows`."""
-        path = self.folder / TABLES[row_type]
-        parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path] * path.exists()
-        tables = [read_table(part, row_type) for part in parts]
-        return pa.concat_tables([schema_of(row_type).empty_table(), *tables])
+        return read_parts(self.folder, row_type, self.read_plan, parts)
 
-    def write_run(self, run: Mapping[str, Any]) -> None:
+    def stored_parts(self, row_type: type) -> set[str]:
+        """Names of the parts that a table has, of trials or cells: see :func:`part_of`.
+
+        Raises:
+            IntegrityFault: A file of schema 2, which is read for that, is damaged.
+        """
+        return parts_of(self.folder, row_type)
+
+    def write_record(self, record: RunRecord) -> None:
         """Write what the run was asked for, and how it stands; twice, for no log repeats it."""
-        places = [self.folder / RUN_FILE, self.folder / RUN_COPY_FILE]
-        text = dump_run(dict(run))
-        with self.writing():
-            for place in places:
-                write_beside(place, text)
-            self._publish(places)
+        self._change(dict.fromkeys(RUN_FILES, dump_record(record)))
 
-    def read_run(self) -> dict[str, Any]:
+    def read_record(self) -> RunRecord:
         """Read ``run.json``.
 
         Raises:
             IntegrityFault: It is damaged or of another version.
         """
-        return load_run(self.folder / RUN_FILE)
+        return load_record(self.folder / RUN_FILE)
 
     def read_plan(self) -> tuple[PlannedCell, ...]:
-        """Every planned cell of the run, in order.
-
-        Raises:
-            IntegrityFault: ``run.json`` is damaged or has no plan.
-        """
-        return load_plan(self.read_run().get("plan"), self.folder / RUN_FILE)
+        """Every planned cell of the run, in order; see :meth:`read_record`."""
+        return self.read_record().plan
 
     def add_trial(
         self, work: Path, row: TrialRow, parts: Parts, digests: Mapping[str, str]
@@ -169,32 +184,25 @@ class Store:
             row: What it came to.
             parts: Its AR steps and telemetry.
             digests: Of every file, by the path it will have in the run's folder.
+
+        Raises:
+            EnvironmentFault: Another process has run the trial meanwhile.
         """
+        tables = {
+            path_of(row_type, part_of(row.trial_id)): to_table(rows, row_type)
+            for row_type, rows in {**parts, TrialRow: [row]}.items()
+            if rows
+        }
         with self.writing():
             self._move_trial(work, row.trial_id)
-            self.enter_trial(row, parts, digests)
-
-    def enter_trial(self, row: TrialRow, parts: Parts, digests: Mapping[str, str]) -> None:
-        """Enter the rows of a trial whose files are in their place, with their digests."""
-        with self.writing():
-            rows = [old for old in self.read_rows(TrialRow) if old.trial_id != row.trial_id]
-            changed = [self._write_table(self._in_order([*rows, row]), TrialRow)]
-            for row_type, part in parts.items():
-                if part:
-                    changed.append(self._write_table(part, row_type, row.trial_id))
-            self._publish(changed, digests)
+            self._change(tables, digests)
 
     def add_judgement(self, pair: PairRow, parity: Sequence[ParityRow]) -> None:
         """Enter a cell's verdict and its distances, in place of earlier ones."""
-        with self.writing():
-            pairs = [row for row in self.read_rows(PairRow) if row.cell_id != pair.cell_id]
-            others = [row for row in self.read_rows(ParityRow) if row.cell_id != pair.cell_id]
-            self._publish(
-                [
-                    self._write_table(self._in_order([*pairs, pair]), PairRow),
-                    self._write_table(self._in_order([*others, *parity]), ParityRow),
-                ]
-            )
+        part = part_of(pair.cell_id)
+        distances = to_table(parity, ParityRow)
+        verdict = to_table([pair], PairRow)
+        self._change({path_of(ParityRow, part): distances, path_of(PairRow, part): verdict})
 
     def add_import(
         self, work: Path, place: Path, table: pa.Table, row_type: type, digests: Mapping[str, str]
@@ -215,12 +223,11 @@ class Store:
                 place.parent.mkdir(exist_ok=True)
                 work.rename(place)
                 sync(place.parent)
-            self._publish([self._write_parquet(table, row_type, place.name)], digests)
+            self._change({path_of(row_type, place.name): table}, digests)
 
     def register(self, digests: Mapping[str, str]) -> None:
         """Enter files in the manifest, in place of earlier entries for the same files."""
-        with self.writing():
-            self._publish([], digests)
+        self._change({}, digests)
 
     def verify(self) -> None:
         """Compare the run's files with the manifest; what a report added does not count.
@@ -253,7 +260,8 @@ class Store:
         path = self.folder / entry.path
         if not path.is_file():
             return "" if entry.pruned else "is missing"
-        return "" if sha256_file(path) == entry.sha256 else "was altered after the run"
+        is_known = sha256_file(path) in (entry.sha256, *entry.before)
+        return "" if is_known else "was altered after the run"
 
     def remove(self, paths: Iterable[Path]) -> None:
         """Remove files and folders that are no evidence, or can be derived again."""
@@ -264,48 +272,44 @@ class Store:
                 else:
                     path.unlink(missing_ok=True)
 
-    def _write_table(self, rows: Sequence[Row], row_type: type[Row], part: str = "") -> Path:
-        """Write a table beside its place; returns the place."""
-        return self._write_parquet(to_table(rows, row_type), row_type, part)
+    def _change(
+        self, files: Mapping[str, pa.Table | str], digests: Mapping[str, str] | None = None
+    ) -> None:
+        """Write tables and texts by path, enter them and other files in the manifest; publish.
 
-    def _write_parquet(self, table: pa.Table, row_type: type, part: str = "") -> Path:
-        name = TABLES[row_type]
-        path = self.folder / name / f"{part}.parquet" if part else self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, beside(path), write_page_checksum=True)
-        sync(beside(path))
-        return path
+        In the order given: what the last file says is there once the others are.
+        """
+        with self.writing(), staging(self.folder) as staged:
+            for name, content in files.items():
+                if isinstance(content, str):
+                    write_synced(staged / name, content)
+                else:
+                    write_parquet(content, staged / name)
+            written = {name: sha256_file(staged / name) for name in files}
+            entries = {**(digests or {}), **written}.items()
+            append_manifest(self.folder, (Entry(path=n, sha256=sha256) for n, sha256 in entries))
+            for name in files:
+                publish(self.folder, staged, name)
 
-    def _publish(self, changed: Sequence[Path], digests: Mapping[str, str] | None = None) -> None:
-        """Enter files that lie beside their places, and others, in the manifest; then rename."""
-        entries = read_manifest(self.folder)
-        new = {self._name(path): sha256_file(beside(path)) for path in changed}
-        for name, digest in {**(digests or {}), **new}.items():
-            entries[name] = Entry(path=name, sha256=digest)
-        write_manifest(self.folder, entries.values())
-        for path in changed:
-            publish(path)
-
-    def _settle_files(self) -> None:
-        """Finish the renames that the manifest already names; drop what it does not."""
-        unfinished = unfinished_files(self.folder)
-        if unfinished:
+    def _settle(self) -> None:
+        """End the changes that broke off."""
+        if abandoned(self.folder):
             try:
                 entries = read_manifest(self.folder)
             except IntegrityFault:  # fsck says so; nothing may be thrown away on its word
                 return
-            for path in unfinished:
-                place = path.with_name(path.name.removesuffix(BESIDE))
-                entry = entries.get(self._name(place))
-                if entry is not None and sha256_file(path) == entry.sha256:
-                    publish(place)
-                else:
-                    path.unlink()
+            settle(self.folder, entries)
 
     def _move_trial(self, work: Path, trial_id: str) -> None:
         """Captures first: a trial is there once its folder of logs is."""
         captures, logs = self.folder / CAPTURES / trial_id, self.folder / LOGS / trial_id
-        if captures.exists() and not logs.exists():
+        if logs.exists():
+            raise EnvironmentFault(
+                f"{logs} is there already: another process has run the trial meanwhile\n"
+                "File locks keep nobody out on this disk; give each process a run of its own: "
+                "fdbench run --out FOLDER"
+            )
+        if captures.exists():
             shutil.rmtree(captures)
         captures.mkdir(parents=True)
         for path in files_in(work):
@@ -316,35 +320,6 @@ class Store:
         logs.parent.mkdir(exist_ok=True)
         work.rename(logs)
         sync(logs.parent)
-
-    def _in_order(self, rows: list[Row]) -> list[Row]:
-        """Rows cell by cell and trial by trial as planned, whatever order they came in."""
-        cells = self.read_plan() if "plan" in self.read_run() else ()
-        order = {cell.cell_id: place for place, cell in enumerate(cells)}
-        trials = [trial.trial_id for cell in cells for trial in cell.trials]
-        names = [name for trial_id in trials for name in (trial_id, trial_id + REPEATED)]
-        places = {name: place for place, name in enumerate(names)}
-
-        def key(row: Row) -> tuple[int, int]:
-            cell_id, trial_id = vars(row)["cell_id"], vars(row).get("trial_id", "")
-            return order.get(cell_id, len(order)), places.get(trial_id, len(places))
-
-        return sorted(rows, key=key)
-
-    def _name(self, path: Path) -> str:
-        return str(path.relative_to(self.folder))
-
-
-def open_store(folder: Path | str) -> Frames:
-    """Open a run for analysis.
-
-    Raises:
-        UsageFault: It is no run.
-        IntegrityFault: A file is missing or was altered.
-    """
-    run_store = open_run(Path(folder))
-    run_store.verify()
-    return Frames(run_store.read_table)
 
 
 @contextmanager
@@ -393,7 +368,3 @@ def open_run(folder: Path) -> Store:
             f"{folder} is not a run: no {RUN_FILE} in it; runs are made by: fdbench run"
         )
     return Store(folder)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^\w.-]", ".", name)

@@ -9,19 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from harness.errors import IntegrityFault
-from harness.records import (
-    ImportedFigure,
-    ImportedStep,
-    LogStep,
-    PairRow,
-    ParityRow,
-    StepRow,
-    TelemetryRow,
-    TrialRow,
-)
-
-SCHEMA_VERSION = 2
-"""Raised whenever a column, a key of ``run.json`` or the layout of a run changes meaning."""
+from harness.imported_records import ImportedFigure, ImportedStep
+from harness.records import LogStep, PairRow, ParityRow, StepRow, TelemetryRow, TrialRow
+from harness.store.version import SCHEMA_VERSION, check_version
 
 Row = TypeVar(
     "Row",
@@ -38,14 +28,21 @@ Row = TypeVar(
 TABLES: dict[type, str] = {
     StepRow: "steps",
     TelemetryRow: "telemetry",
-    TrialRow: "trials.parquet",
-    PairRow: "pairs.parquet",
-    ParityRow: "parity.parquet",
+    TrialRow: "trials",
+    PairRow: "pairs",
+    ParityRow: "parity",
     ImportedStep: "imported_steps",
     ImportedFigure: "imported_figures",
 }
+"""Folder of each table: a file for each trial, cell or import."""
+WHOLE: dict[type, str] = {
+    TrialRow: "trials.parquet",
+    PairRow: "pairs.parquet",
+    ParityRow: "parity.parquet",
+}
+"""Tables that were one file in schema 2; a part that was written since stands for its rows."""
 PARTED: tuple[type[StepRow] | type[TelemetryRow], ...] = (StepRow, TelemetryRow)
-"""Tables that are a folder with a file a trial."""
+"""Tables that raw evidence gives, and whose parts may be absent: a trial may have no rows."""
 _VERSION_KEY = b"fdbench_schema"
 _STRING, _FLOAT, _INT = pa.string(), pa.float64(), pa.int64()
 _COLUMN_TYPES: dict[Any, pa.DataType] = {
@@ -91,17 +88,6 @@ def units_of(row_type: type) -> dict[str, str]:
     return {item.name: _unit(item.name) for item in fields(row_type) if _unit(item.name)}
 
 
-def check_version(path: Path, found: object) -> None:
-    """Refuse a file of another version.
-
-    Raises:
-        IntegrityFault: It is of another version, or says none; the message has both.
-    """
-    if found != SCHEMA_VERSION:
-        said = f"of schema {found}" if found is not None else "without a schema version"
-        raise IntegrityFault(f"{path} is {said}; this fdbench reads schema {SCHEMA_VERSION}")
-
-
 def to_table(rows: Sequence[Row], row_type: type[Row]) -> pa.Table:
     """Records as a table, column by column: records are flat, and there may be many."""
     schema = schema_of(row_type)
@@ -133,7 +119,9 @@ def read_table(path: Path, row_type: type) -> pa.Table:
     try:
         # One read of one file: a writer may put another in its place meanwhile.
         content = pa.BufferReader(path.read_bytes())
-        table = pq.read_table(content, page_checksum_verification=True)
+        # `pq.read_table` would do the same through pyarrow's dataset, and import pandas.
+        with pq.ParquetFile(content, page_checksum_verification=True) as file:
+            table = file.read()
     except (OSError, pa.ArrowException) as error:
         raise IntegrityFault(f"{path}: not a readable Parquet file ({error})") from error
     wanted = schema_of(row_type)
@@ -142,7 +130,12 @@ def read_table(path: Path, row_type: type) -> pa.Table:
     table = _completed(table, wanted)
     if table.schema != wanted:
         raise IntegrityFault(f"{path}: columns are not those of schema {SCHEMA_VERSION}")
-    return table
+    return table.replace_schema_metadata(wanted.metadata)
+
+
+def empty_table(row_type: type) -> pa.Table:
+    """A table without rows; ``Schema.empty_table`` would import pandas."""
+    return pa.Table.from_batches([], schema=schema_of(row_type))
 
 
 def _completed(table: pa.Table, wanted: pa.Schema) -> pa.Table:

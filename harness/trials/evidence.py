@@ -20,7 +20,7 @@ from harness.plan.sampling import captured_at, draws_per_step, phase_of
 from harness.records import LogStep, Outcome, Phase, StepRow, TelemetryRow, TrialRow
 from harness.sandboxes.untrusted import LOG_FILE
 from harness.store.durable import files_in
-from harness.store.schema import check_version
+from harness.store.version import check_version
 from harness.trials import matching
 from harness.trials.kernels import wrong_attention
 from runners.protocol import wire

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from filelock import FileLock
 
 from harness.environments.declared import BuiltEnvironment, cache_dir
 from harness.errors import EnvironmentFault
-from harness.machine.owners import OWNER_FILE, owner_label
+from harness.machine.owners import making
 from harness.plan.sampling import draws_per_step
 from harness.records import PlannedTrial
 from harness.sandboxes.contract import Launch
@@ -116,9 +115,7 @@ def _make(request: PrepareRequest, environment: BuiltEnvironment) -> None:
     places = {name: path for name, path in _paths(request).items() if not _is_made(path)}
     if not places:  # another harness was faster
         return
-    with tempfile.TemporaryDirectory(dir=cache_dir(), prefix="making-") as made:
-        folder = Path(made)
-        (folder / OWNER_FILE).write_text(owner_label(), encoding="utf-8")
+    with making(cache_dir()) as folder:
         beside = {name: folder / f"{at.parent.name}-{at.name}" for name, at in places.items()}
         changes: dict[str, Any] = {name: str(beside.get(name, "")) for name in _JOB_FIELDS}
         asked = replace(request, **changes)

@@ -1,8 +1,7 @@
-"""The floor of a recipe on this machine: its large kernels, timed alone."""
+"""Kernel time of a recipe on this machine: its large kernels, each timed alone, added up."""
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.environments.declared import BuiltEnvironment
@@ -13,6 +12,7 @@ from harness.plan.estimate import PATCH
 from harness.records import PlannedCell
 from harness.sandboxes.contract import Launch
 from harness.sandboxes.start import run_launch
+from harness.store.run_record import KernelTime
 from runners.protocol import wire
 from runners.protocol.wire import Job, RooflineRequest, RooflineResult
 
@@ -22,29 +22,14 @@ LINEARS = {"linear_dim_dim": 6, "linear_dim_ffn": 1, "linear_ffn_dim": 1}
 cross-attention, whose keys and values are made once from the prompt; and the two of the MLP."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Floor:
-    """What an AR step of a cell takes at least."""
-
-    forward_ms: float
-    """One network call at the full window."""
-    diffuse_ms: float
-    """All denoising calls of an AR step; per denoising step with CFG where there is one AR step."""
-    kernels_ms: dict[str, float]
-    """Kernel of one layer to its time alone."""
-    torch: str
-    gpu: str = ""
-    """UUID of the GPU; empty on a CPU."""
-
-
-def floor_of(job: Job, result: RooflineResult, gpu: str = "") -> Floor:
+def kernel_time_of(job: Job, result: RooflineResult, gpu: str = "") -> KernelTime:
     """Add up the kernels of a job's network calls."""
     layer_ms = sum(count * result.kernels_ms[name] for name, count in LINEARS.items())
     layer_ms += result.kernels_ms["self_attention"] + result.kernels_ms["cross_attention"]
     forward_ms = job.network.num_layers * layer_ms
     branches = 2 if job.guidance > 1 else 1
     calls = branches * (1 if job.ar_steps == 1 else job.denoising_steps)
-    return Floor(
+    return KernelTime(
         forward_ms=forward_ms,
         diffuse_ms=calls * forward_ms,
         kernels_ms=result.kernels_ms,
@@ -68,14 +53,14 @@ def request_for(job: Job) -> RooflineRequest:
 
 def measure(
     cells: list[PlannedCell], environment: BuiltEnvironment, report: Callable[[str], None]
-) -> dict[str, Floor]:
-    """Floor of each cell by id; equal shapes are timed once.
+) -> dict[str, KernelTime]:
+    """Kernel time of each cell by id; equal shapes are timed once.
 
     Raises:
         EnvironmentFault: The kernels could not be timed, or somebody else uses the GPU.
     """
     results: dict[RooflineRequest, tuple[RooflineResult, str]] = {}
-    floors = {}
+    times = {}
     for cell in cells:
         job = next(trial.job for trial in cell.trials if trial.side == cell.candidate)
         request = request_for(job)
@@ -86,8 +71,8 @@ def measure(
                 if gpus:
                     require_idle(len(gpus))
                 results[request] = _time(request, environment, gpus), ", ".join(gpus)
-        floors[cell.cell_id] = floor_of(job, *results[request])
-    return floors
+        times[cell.cell_id] = kernel_time_of(job, *results[request])
+    return times
 
 
 def _time(

@@ -18,7 +18,7 @@ from harness.sandboxes import untrusted
 from harness.sandboxes.contract import Launch, Sandbox
 from harness.sandboxes.start import start_sandbox
 from harness.sandboxes.untrusted import LOG_FILE
-from harness.store.schema import SCHEMA_VERSION
+from harness.store.version import SCHEMA_VERSION
 from harness.trials.evidence import TrialRecord, TrialResult, read_trial, write_record
 from runners.protocol import wire
 

@@ -1,0 +1,137 @@
+"""The manifest has every file of a run, and whatever happens to one is noticed."""
+
+from dataclasses import replace
+
+import pytest
+
+from harness.errors import IntegrityFault
+from harness.records import PairRow
+from harness.store.manifest import MANIFEST_FILE, read_manifest, write_manifest
+from harness.store.run import open_run
+from tests.test_store import PAIR, add_trial, files, filled, manifest, run
+
+__all__ = ["filled", "run"]  # fixtures
+
+
+def test_manifest_covers_every_file(filled):
+    """Tables, logs, captures and whatever else a side wrote are in the manifest."""
+    assert set(manifest(filled)) == files(filled)
+    assert files(filled) >= {"logs/t/job.json", "captures/t/latents_ar000.safetensors"}
+
+
+def test_folder_that_a_side_made_is_kept(run):
+    """Files in folders of the job folder are kept and in the manifest too."""
+    add_trial(run, "outputs/stats.json")
+
+    assert "logs/t/outputs/stats.json" in manifest(run)
+    assert set(manifest(run)) == files(run)
+
+
+def test_untouched_run_verifies(filled):
+    """Nothing is wrong with a run that nobody touched, opened again."""
+    verified = open_run(filled.folder)
+    verified.verify()
+
+    assert verified.read_rows(PairRow) == [PAIR]
+
+
+def test_any_altered_file_is_named(filled):
+    """One byte more, one less, or the file gone: each file of the run is watched."""
+    for name in sorted(manifest(filled)):
+        path = filled.folder / name
+        content = path.read_bytes()
+        for spoiled in (content + b" ", content[:-1]):
+            path.write_bytes(spoiled)
+            with pytest.raises(IntegrityFault, match=f"{name} was altered"):
+                filled.verify()
+        path.unlink()
+        with pytest.raises(IntegrityFault, match=f"{name} is missing"):
+            filled.verify()
+        path.write_bytes(content)
+    filled.verify()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"not json\n", id="not-json"),
+        pytest.param(b"[]\n", id="not-an-entry"),
+        pytest.param(b'{"path": "run.json"}\n', id="no-digest"),
+        pytest.param(b"\xff\xfe", id="not-text"),
+        pytest.param(None, id="missing"),
+    ],
+)
+def test_damaged_manifest_is_refused(filled, content):
+    """A manifest that says less than the folder holds verifies nothing."""
+    path = filled.folder / MANIFEST_FILE
+    path.unlink() if content is None else path.write_bytes(content)
+
+    with pytest.raises(IntegrityFault, match=r"MANIFEST\.jsonl|run\.json"):
+        filled.verify()
+
+
+def test_half_a_manifest_is_refused(filled):
+    """Wherever the manifest is cut, the cut is noticed."""
+    path = filled.folder / MANIFEST_FILE
+    content = path.read_bytes()
+    for cut in range(0, len(content) - 1, 37):
+        path.write_bytes(content[:cut])
+        with pytest.raises(IntegrityFault):
+            filled.verify()
+
+
+def test_file_that_the_manifest_lacks_is_refused(filled):
+    """A step table that was slipped in is not read as the run's."""
+    (filled.folder / "steps" / "zz.parquet").write_bytes(
+        (filled.folder / "steps" / "t.parquet").read_bytes()
+    )
+
+    with pytest.raises(IntegrityFault, match=r"zz\.parquet"):
+        filled.verify()
+
+
+def test_line_that_a_killed_writer_left_unfinished_is_none(filled):
+    """Cut anywhere, it names no file, and the next line is whole."""
+    path = filled.folder / MANIFEST_FILE
+    content, entries = path.read_bytes(), read_manifest(filled.folder)
+    line = b'{"path": "steps/x.parquet", "sha256": "' + b"0" * 64 + b'"}'
+    for cut in range(1, len(line), 7):
+        path.write_bytes(content + line[:cut])
+        filled.verify()
+        filled.register({"run.json": entries["run.json"].sha256})
+        filled.verify()
+        assert read_manifest(filled.folder).keys() == entries.keys()
+
+
+def test_line_that_was_altered_is_refused(filled):
+    """Unlike one that was never finished, it ends as a line does."""
+    path = filled.folder / MANIFEST_FILE
+    path.write_text(path.read_text().replace('"sha256"', '"sha255"', 1))
+
+    with pytest.raises(IntegrityFault, match=r"MANIFEST\.jsonl: not a manifest"):
+        filled.verify()
+
+
+def test_manifest_of_another_version_is_refused(filled):
+    """A file of another version is refused by name, with both versions."""
+    path = filled.folder / MANIFEST_FILE
+    path.write_text(path.read_text().replace('{"schema": 3}', '{"schema": 7}'))
+
+    with pytest.raises(
+        IntegrityFault, match=r"MANIFEST\.jsonl is of schema 7.* reads schema 2 and 3"
+    ):
+        filled.verify()
+
+
+def test_prune_mark_stands_for_an_absent_file(filled):
+    """A file that was removed on purpose is not missing; one put there must be the same."""
+    entries = read_manifest(filled.folder)
+    name = "captures/t/latents_ar000.safetensors"
+    write_manifest(filled.folder, (entries | {name: replace(entries[name], pruned=True)}).values())
+    filled.verify()
+    (filled.folder / name).unlink()
+    filled.verify()
+    (filled.folder / name).write_text("another")
+    with pytest.raises(IntegrityFault, match=name):
+        filled.verify()
