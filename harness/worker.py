@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from harness.environments.declared import BuiltEnvironment
+from harness.environments.built import BuiltEnvironment
 from harness.errors import FdbenchError, Interrupted
 from harness.integrity import resume
 from harness.judging import cell_verdict

@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.environments import sides
-from harness.environments.declared import ENVIRONMENTS_DIR, BuiltEnvironment, driven
-from harness.errors import ExitCode, UsageFault, worst
-from harness.integrity import imports, repair, resume
+from harness.environments.built import BuiltEnvironment
+from harness.environments.declared import ENVIRONMENTS_DIR, driven, load_environments
+from harness.errors import ExitCode, UsageFault
+from harness.integrity import import_record, repair, resume
+from harness.judging.run_verdict import check
 from harness.machine import fingerprint, gpus, telemetry
 from harness.plan import suites
-from harness.plan.cells import chosen, need_of, plan_suite
-from harness.records import PairRow, Plan, PlannedCell
-from harness.store.run import Store, create_run, open_run, pointing_to_fsck, require_new
+from harness.plan.cells import make_plan
+from harness.records import Plan, PlannedCell
+from harness.store.run import Store, create_run, open_run, require_new
 from harness.store.run_record import KernelTime, RunRecord, RunState, WorkerRecord
 from harness.trials import kernel_time
 from harness.trials.launch import Limits
@@ -37,25 +39,6 @@ class RunRequest:
     """Names of variables that the sides get to see."""
 
 
-def make_plan(request: RunRequest) -> tuple[suites.Suite, Plan]:
-    """Read suite, recipes and device, and lay out the trials."""
-    name, suite = suites.load_suite(request.suite)
-    devices = suites.load_devices()
-    key = suites.pick("device", request.device, devices)
-    adapters = driven(request.environments_dir)
-    recipes = suites.load_recipes()
-    planned = plan_suite(name, suite, recipes, key, devices[key], adapters)
-    picked = chosen(request.only, [cell.cell_id for cell in planned.cells])
-    cells = tuple(cell for cell in planned.cells if cell.cell_id in picked)
-    others = tuple(cell.cell_id for cell in planned.cells if cell.cell_id not in picked)
-    if planned.cells and not cells:
-        known = "\n".join(cell.cell_id for cell in planned.cells)
-        raise UsageFault(f"--only {request.only!r} matches no cell of {name}; it has:\n{known}")
-    needs = {cell.cell_id: need_of(cell, recipes, devices[key]) for cell in cells}
-    seconds = {cell_id: need.seconds for cell_id, need in needs.items() if need}
-    return suite, replace(planned, cells=cells, not_chosen=others, estimated_s=seconds)
-
-
 def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitCode:
     """Run every cell of a suite into a new run folder and judge it.
 
@@ -64,7 +47,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
         Interrupted: The user stopped it; every finished trial is stored.
         EnvironmentFault: The disk is full; every finished trial is stored.
     """
-    suite, planned = make_plan(request)
+    suite, planned = _make_plan(request)
     passed = sides.passed_on(request.passed)
     here = fingerprint.read_machine()
     _require_gpus(here, request.device, planned)
@@ -133,7 +116,7 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
     """
     record = open_run(request.out).read_record()
     _refuse_imports(record, request.out)
-    _, planned = make_plan(request)
+    _, planned = _make_plan(request)
     if (record.suite, record.device) != (planned.suite, planned.device):
         raise UsageFault(
             f"{request.out} is a run of {record.suite} on {record.device}, "
@@ -144,37 +127,29 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
     return _go_on(request, [cell.cell_id for cell in planned.cells], watcher, limits)
 
 
+def _make_plan(request: RunRequest) -> tuple[suites.Suite, Plan]:
+    adapters = driven(load_environments(request.environments_dir))
+    return make_plan(request.suite, request.device, adapters, request.only)
+
+
 def _refuse_imports(record: RunRecord, folder: Path) -> None:
     """A folder that was made for logs has no suite to run.
 
     Raises:
         UsageFault: It is one.
     """
-    if record.suite == imports.SUITE:
+    if record.suite == import_record.SUITE:
         raise UsageFault(
             f"{folder} holds imported logs and nothing that was measured; measure into a run of "
             "its own: fdbench run --suite NAME --gpu KEY"
         )
 
 
-def check(run_store: Store) -> ExitCode:
-    """Verify a run's files and return the exit code its stored verdicts add up to.
-
-    Raises:
-        IntegrityFault: A file is missing or was altered.
-    """
-    with pointing_to_fsck(run_store.folder):
-        run_store.verify()
-        cells = run_store.read_record().cells
-        judged = {pair.cell_id: pair.code for pair in run_store.read_rows(PairRow)}
-    return worst(judged.get(cell_id, ExitCode.INCOMPLETE) for cell_id in cells)
-
-
 def _go_on(
     request: RunRequest, wanted: Collection[str], watcher: RunWatcher, limits: Limits
 ) -> ExitCode:
     """Check that a run can go on as it began, then run the cells of it that are wanted."""
-    suite, full = make_plan(replace(request, only=""))
+    suite, full = _make_plan(replace(request, only=""))
     passed = sides.passed_on(request.passed)
     here = fingerprint.read_machine()
     run_store = open_run(request.out)

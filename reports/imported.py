@@ -8,7 +8,7 @@ from statistics import median
 from urllib.parse import quote
 
 from harness.imported_records import ImportedFigure, Origin
-from harness.integrity.imports import LOG_FILE, ImportRecord
+from harness.integrity.import_record import LOG_FILE, ImportRecord
 from harness.judging import stats
 from harness.plan.suites import Recipe, load_recipes
 from harness.store.manifest import IMPORTS

@@ -87,9 +87,10 @@ def clock_fault(cell: CellView) -> str:
     if cell.device == "cpu":
         return ""
     differences = [
-        difference
-        for side in measured_sides(cell)
-        for difference in (side.log_difference, side.wall_difference)
+        _largest(_timed(processes), clock)
+        for role in _PAIR
+        if (processes := cell.processes(role))
+        for clock in _OTHER_CLOCKS
     ]
     known = [difference for difference in differences if difference is not None]
     if len(known) < len(differences):
@@ -158,15 +159,16 @@ def kernel_time_line(
 
 def _side(cell: CellView, role: Role, name: str) -> MeasuredSide:
     processes = cell.processes(role)
-    timed = [[step for step in trial if step.phase != Phase.PROFILED] for trial in processes]
+    timed = _timed(processes)
+    log_difference, wall_difference = (_largest(timed, clock) for clock in _OTHER_CLOCKS)
     counted = {steps[0].trial_id for steps in timed if steps}
     trials = [trial for trial in cell.trials if trial.trial_id in counted]
     return MeasuredSide(
         name=display_side(name),
         num_processes=len(counted),
         gpus=tuple(sorted({gpu for trial in counted for gpu in cell.gpus.get(trial, ())})),
-        log_difference=_largest(timed, "total_ms"),
-        wall_difference=_largest(timed, "wall_ms"),
+        log_difference=log_difference,
+        wall_difference=wall_difference,
         first_step_s=_median([trial.first_step_s for trial in trials]),
         sm_mhz=_median([trial.sm_mhz for trial in trials]),
         power_w=_median([trial.power_w for trial in trials]),
@@ -175,6 +177,15 @@ def _side(cell: CellView, role: Role, name: str) -> MeasuredSide:
         attention=_attention([step for trial in processes for step in trial]),
         marks=_marks([trial for trial in cell.trials if trial.role == role]),
     )
+
+
+_OTHER_CLOCKS = ("total_ms", "wall_ms")
+"""Columns of the log's clock and the host's, which fdbench's own is held against."""
+
+
+def _timed(processes: Sequence[Sequence[StepRow]]) -> list[list[StepRow]]:
+    """AR steps of each process whose time is somebody's."""
+    return [[step for step in trial if step.phase != Phase.PROFILED] for trial in processes]
 
 
 def _largest(processes: Sequence[Sequence[StepRow]], column: str) -> float | None:

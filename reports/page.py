@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import dataclass
 
-from harness.integrity import imports
+from harness.integrity import import_record
 from harness.judging.stats import MIN_PROCESSES
 from harness.store.run_record import EnvironmentRecord
 from harness.units import format_counted
@@ -104,7 +104,7 @@ def build_page(view: RunView) -> Page:
     record = view.record
     rows = {cell.cell_id: latency_of(cell) for cell in view.cells}
     latency = [row for of_cell in rows.values() for row in of_cell]
-    is_run = record.suite != imports.SUITE
+    is_run = record.suite != import_record.SUITE
     command = shlex.join(["fdbench", "run", "--suite", record.suite, "--gpu", record.device])
     return Page(
         title=f"{record.suite} on {display_device(record.device)}" if is_run else "Imported logs",

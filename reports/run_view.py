@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from harness.errors import IntegrityFault
 from harness.imported_records import ImportedFigure, ImportedStep
-from harness.integrity.imports import ImportRecord, read_records
+from harness.integrity.import_record import ImportRecord, read_records
 from harness.judging.gates import distrusted
 from harness.records import (
     REPEATED,

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from harness.environments.declared import PROJECT_DIR, BuiltEnvironment, Environment
+from harness.environments.built import BuiltEnvironment
+from harness.environments.declared import PROJECT_DIR, Environment
 from harness.errors import EnvironmentFault
 from harness.machine.fingerprint import read_machine
 from harness.machine.owners import OWNER, owner_label

@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 
 from harness.environments import sources
+from harness.environments.built import BuiltEnvironment, build_environment, cache_dir
 from harness.environments.declared import (
     ENVIRONMENTS_DIR,
     PROJECT_DIR,
-    BuiltEnvironment,
     Environment,
-    build_environment,
-    cache_dir,
     load_environments,
 )
 from harness.errors import EnvironmentFault

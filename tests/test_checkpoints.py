@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import workflow
-from harness.environments.declared import build_environment
+from harness.environments.built import build_environment
+from harness.environments.declared import driven, load_environments
+from harness.plan.cells import make_plan
 from harness.records import Outcome
 from harness.trials import inputs
 from harness.trials.launch import Limits, launch
@@ -45,10 +46,7 @@ def damage(weights: Path, how, target: Path) -> Artifact:
 @pytest.mark.parametrize("side", OWN_NAMES)
 def test_side_names_the_parameter_that_is_wrong(side, how, flashdreams_env, tmp_path):
     """The trial fails before its first step, and its reason has the parameter."""
-    request = workflow.RunRequest(
-        suite="smoke", device="cpu", out=tmp_path / "run", only="fastvideo"
-    )
-    _, plan = workflow.make_plan(request)
+    _, plan = make_plan("smoke", "cpu", driven(load_environments()), "fastvideo")
     trial = next(t for t in plan.cells[0].trials if t.side.environment == side)
     ready = inputs.prepare(trial, flashdreams_env)
     weights = damage(Path(ready.job.weights.path), how, tmp_path / "damaged.safetensors")

@@ -7,20 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from harness.environments.declared import (
+from harness.environments.built import (
     _MARKER,
-    ENVIRONMENTS_DIR,
     BuiltEnvironment,
-    Environment,
     _digest,
     build_environment,
     built_copies,
     cache_dir,
     folder_of,
-    load_environments,
     remove_environment,
     stage_code,
 )
+from harness.environments.declared import ENVIRONMENTS_DIR, Environment, load_environments
 from harness.errors import UsageFault
 from tests.fakes.command import fdbench
 
@@ -128,7 +126,7 @@ def test_digest_depends_on_the_constraints(tmp_path, monkeypatch):
     """Constraints decide versions, so they decide the name."""
     (tmp_path / "constraints.txt").write_text("numpy==2.4.6\n")
     before = _digest(DECLARED)
-    monkeypatch.setattr("harness.environments.declared.ENVIRONMENTS_DIR", tmp_path)
+    monkeypatch.setattr("harness.environments.built.ENVIRONMENTS_DIR", tmp_path)
 
     assert _digest(DECLARED) != before
 

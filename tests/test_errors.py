@@ -161,6 +161,30 @@ def test_command_line_loads_no_gpu_code():
     assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
+@pytest.mark.parametrize(
+    ("words", "unneeded"),
+    [
+        (("plan", "--suite", "per-step", "--gpu", "gb200"), {"pyarrow", "numpy", "rich"}),
+        (("check", "docs/results/h100"), {"pyarrow.dataset", "pyarrow.compute", "matplotlib"}),
+    ],
+    ids=["plan", "check"],
+)
+def test_command_loads_only_what_it_needs(words, unneeded):
+    """What takes a second to import is imported by who uses it: no engine, no dataframe here."""
+    program = (
+        "import sys\nfrom harness.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print({unneeded | {'docker', 'requests', 'pandas', 'torch'}} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
+    )
+
+    assert done.stderr == ""
+    assert "h100" in done.stdout or "gb200" in done.stdout, "the command did its work"
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_listed_line_is_that_of_the_command(name):
     """The line in ``fdbench --help`` stands for a command that exists under that name."""

@@ -7,7 +7,7 @@ import pytest
 
 from harness import records
 from harness.environments.declared import PROJECT_DIR, Environment
-from harness.integrity.imports import ImportRecord
+from harness.integrity.import_record import ImportRecord
 from harness.plan import suites
 from harness.store import schema
 from harness.store.run_record import RunRecord

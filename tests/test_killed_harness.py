@@ -33,7 +33,8 @@ KILLS, SEED = 50, 20261124
 HARNESS = """
 import sys
 from pathlib import Path
-from harness.environments.declared import BuiltEnvironment, Environment
+from harness.environments.declared import (Environment)
+from harness.environments.built import (BuiltEnvironment)
 from harness.trials.launch import Limits, launch
 from runners.protocol.wire import Artifact
 from tests.fakes import samples

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.environments.declared import build_environment, cache_dir, stage_code
+from harness.environments.built import build_environment, cache_dir, stage_code
 from harness.errors import EnvironmentFault
 from harness.integrity import gc, repair
 from harness.machine.owners import claimed, is_claimed, is_orphan, owner_label

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness import workflow
-from harness.environments.declared import BuiltEnvironment, Environment
+from harness.environments.built import BuiltEnvironment
+from harness.environments.declared import Environment
 from harness.errors import EnvironmentFault, Interrupted, UsageFault
 from harness.integrity import repair, resume
 from harness.machine.fingerprint import read_machine

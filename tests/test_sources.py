@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from harness.environments import sources
-from harness.environments.declared import load_environments, remove_environment
+from harness.environments.built import remove_environment
+from harness.environments.declared import load_environments
 from harness.errors import EnvironmentFault
 from harness.records import Source
 

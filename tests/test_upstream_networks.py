@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.environments.declared import build_environment, load_environments
+from harness.environments.built import build_environment
+from harness.environments.declared import load_environments
 from harness.plan.suites import load_recipes
 from tests.conftest import require_source
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from harness import workflow
 from harness.cli.summary import MEANING, print_summary
+from harness.judging.run_verdict import check
 from harness.records import PairRow
 from harness.store.run import open_run
 
@@ -22,7 +22,7 @@ def check_command(ctx: click.Context, run: Path, as_json: bool) -> None:
     Example: fdbench check runs/smoke-cpu-20261123-101500 && ./release.sh
     """
     opened = open_run(run)
-    code = workflow.check(opened)
+    code = check(opened)
     if as_json:
         judged = {
             pair.cell_id: {"verdict": pair.verdict, "reason": pair.reason}

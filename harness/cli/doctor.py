@@ -2,18 +2,18 @@
 
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import click
 
-from harness import workflow
 from harness.cli.plan import outline
 from harness.cli.tables import make_console, make_table
 from harness.environments import doctor
-from harness.environments.declared import build_environment
-from harness.environments.doctor import State
+from harness.environments.built import build_environment
+from harness.environments.declared import driven, load_environments
+from harness.environments.doctor import Health
 from harness.errors import ExitCode
 from harness.plan import suites
+from harness.plan.cells import make_plan
 from harness.store.run_record import KernelTime
 from harness.trials import kernel_time
 from harness.units import format_ms
@@ -49,7 +49,7 @@ def doctor_command(
     suites.pick("device", device, suites.load_devices())
     planned = outline(suite, device) if suite else []
     most = max((cell.gpus for cell in planned if not cell.cannot_run), default=1)
-    findings = doctor.examine(device, most)
+    checks = doctor.examine(device, most)
     lacking = {gpus: doctor.missing(device, gpus) for gpus in {1, *(c.gpus for c in planned)}}
     cells = [
         replace(cell, cannot_run=cell.cannot_run or lacking[cell.gpus].partition("\n")[0])
@@ -59,14 +59,14 @@ def doctor_command(
     floors = _floors(suite, device) if suite and can_time else {}
     if as_json:
         answer = {
-            "machine": list(map(asdict, findings)),
+            "machine": list(map(asdict, checks)),
             "cells": list(map(asdict, cells)),
             "roofline": {cell_id: asdict(floor) for cell_id, floor in floors.items()},
         }
         click.echo(json.dumps(answer, indent=1))
     else:
         console = make_console()
-        rows = [(finding.topic, finding.state, finding.text) for finding in findings]
+        rows = [(check.topic, check.state, check.text) for check in checks]
         console.print(make_table(["", "", ""], rows, left=3))
         for cell in cells:
             console.print(f"{cell.cell_id}: {cell.cannot_run or 'can run'}")
@@ -74,14 +74,13 @@ def doctor_command(
             console.print(f"\n{cell_id}: at least {format_ms(floor.diffuse_ms)} ms of diffuse")
             for kernel, ms in floor.kernels_ms.items():
                 console.print(f"  {kernel:<16} {ms:.3f} ms alone")
-    if any(finding.state == State.BAD for finding in findings):
+    if any(check.state == Health.BAD for check in checks):
         ctx.exit(ExitCode.ENVIRONMENT)
 
 
 def _floors(suite: str, device: str) -> dict[str, KernelTime]:
     """Floor of every cell that can run here."""
-    request = workflow.RunRequest(suite=suite, device=device, out=Path())
-    _, planned = workflow.make_plan(request)
+    _, planned = make_plan(suite, device, driven(load_environments()))
     environment = build_environment("flashdreams", echo_note)
     return kernel_time.measure(list(planned.cells), environment, echo_note)
 

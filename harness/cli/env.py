@@ -9,14 +9,13 @@ from typing import Any
 import click
 
 from harness.environments import bundle, images, requirement_locks
-from harness.environments.declared import (
-    Environment,
+from harness.environments.built import (
     build_environment,
     built_copies,
     folder_of,
-    load_environments,
     remove_environment,
 )
+from harness.environments.declared import Environment, load_environments
 from harness.environments.sides import DOCKER, SANDBOXES
 from harness.errors import UsageFault
 from harness.plan.suites import pick

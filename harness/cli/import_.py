@@ -8,7 +8,7 @@ import click
 
 from harness.imported_records import Basis, Origin
 from harness.integrity import imports
-from harness.integrity.imports import ImportRecord
+from harness.integrity.import_record import ImportRecord
 from harness.logs.detection import FORMATS
 
 

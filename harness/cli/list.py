@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 import click
 
 from harness.cli.tables import make_console, make_table
-from harness.environments.declared import Environment, is_built, load_environments
+from harness.environments.built import is_built
+from harness.environments.declared import Environment, load_environments
 from harness.plan import suites
 from harness.plan.suites import Recipe
 

@@ -7,11 +7,9 @@ from functools import cache
 
 import click
 
-from harness import workflow
-from harness.cli.tables import make_console
-from harness.environments.declared import Environment, command_words, load_environments
+from harness.environments.declared import Environment, command_words, driven, load_environments
 from harness.plan import suites
-from harness.plan.cells import cell_id_of, need_of
+from harness.plan.cells import cell_id_of, make_plan, need_of
 from harness.plan.suites import Device, Recipe, Recipes
 from harness.records import PlannedCell, UnsupportedCell
 from harness.units import format_duration
@@ -58,13 +56,12 @@ def plan_command(suite: str, device: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(row) for row in outlines], indent=1))
         return
-    console = make_console()
     runnable = [row for row in outlines if not row.cannot_run]
-    console.print(f"{len(runnable)} of {len(outlines)} cells can run on {device}\n")
+    click.echo(f"{len(runnable)} of {len(outlines)} cells can run on {device}\n")
     for row in outlines:
         for line in _lines(row):
-            console.print(line)
-    console.print("Memory and time are estimates from shapes and nominal speed, not measurements.")
+            click.echo(line)
+    click.echo("Memory and time are estimates from shapes and nominal speed, not measurements.")
 
 
 def outline(suite_name: str, device_key: str) -> list[CellOutline]:
@@ -73,8 +70,7 @@ def outline(suite_name: str, device_key: str) -> list[CellOutline]:
     Raises:
         UsageFault: There is no such suite or device, or the suite is not what it should be.
     """
-    request = workflow.RunRequest(suite=suite_name, device=device_key, out=suites.SUITES_DIR)
-    suite, planned = workflow.make_plan(request)
+    suite, planned = make_plan(suite_name, device_key, driven(_declared()))
     recipes, device = suites.load_recipes(), suites.load_devices()[device_key]
     cells: tuple[PlannedCell | UnsupportedCell, ...] = (*planned.cells, *planned.unsupported)
     known = {cell.cell_id: cell for cell in cells}

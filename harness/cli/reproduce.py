@@ -7,12 +7,8 @@ from pathlib import Path
 
 import click
 
-from harness.environments.declared import (
-    ENVIRONMENTS_DIR,
-    code_digest,
-    command_words,
-    load_environments,
-)
+from harness.environments.built import code_digest
+from harness.environments.declared import ENVIRONMENTS_DIR, command_words, load_environments
 from harness.errors import UsageFault
 from harness.plan.suites import parse_side, pick
 from harness.records import PlannedCell, TrialRow

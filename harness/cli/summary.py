@@ -4,7 +4,7 @@ from pathlib import Path
 
 from harness.cli.tables import make_console, make_table
 from harness.errors import ExitCode
-from harness.integrity import imports
+from harness.integrity.import_record import read_records
 from harness.records import PairRow
 from harness.store.run import open_run
 from harness.units import format_interval, format_ms, format_percent
@@ -65,7 +65,7 @@ def print_summary(folder: Path, code: ExitCode) -> None:
     if rows:
         console.print()
         console.print(make_table(_HEADINGS, rows, left=4))
-    brought = imports.read_records(run)
+    brought = read_records(run)
     if brought:
         console.print(f"\n{len(brought)} imported logs, parsed here and measured elsewhere")
     if not run.read_record().cells:

@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from harness.environments import weights
-from harness.environments.weights import LOCK_FILE, Found, State
+from harness.environments.weights import LOCK_FILE, Found, PinState
 from harness.errors import ExitCode, worst
 
 _CODES = {
-    State.GOOD: ExitCode.PASS,
-    State.CHANGED: ExitCode.INTEGRITY,
-    State.MISSING: ExitCode.ENVIRONMENT,
-    State.UNPINNED: ExitCode.ENVIRONMENT,
+    PinState.GOOD: ExitCode.PASS,
+    PinState.CHANGED: ExitCode.INTEGRITY,
+    PinState.MISSING: ExitCode.ENVIRONMENT,
+    PinState.UNPINNED: ExitCode.ENVIRONMENT,
 }
 _ADVICE = {
     ExitCode.INTEGRITY: "a file is not what was pinned: remove it, then fdbench weights pin",

@@ -13,7 +13,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from harness.environments import requirement_locks
-from harness.environments.declared import ENVIRONMENTS_DIR, load_environments, stage_source
+from harness.environments.built import stage_source
+from harness.environments.declared import ENVIRONMENTS_DIR, load_environments
 from harness.environments.requirement_locks import normalised
 from harness.errors import EnvironmentFault, UsageFault
 

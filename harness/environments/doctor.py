@@ -1,4 +1,4 @@
-"""What this machine has of what a suite needs: one finding per question, nothing changed."""
+"""What this machine has of what a suite needs: one check per question, nothing changed."""
 
 import os
 import shutil
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pynvml
 
-from harness.environments.declared import cache_dir, is_built, load_environments
+from harness.environments.built import cache_dir, is_built
+from harness.environments.declared import load_environments
 from harness.environments.images import images_of
 from harness.errors import EnvironmentFault
 from harness.machine.fingerprint import Machine, read_machine, require_device
@@ -22,7 +23,7 @@ ENVIRONMENT_GB = 1.5
 """Disk of one environment with a CPU build of torch; a CUDA build takes several times that."""
 
 
-class State(StrEnum):
+class Health(StrEnum):
     """How an answer stands."""
 
     GOOD = "good"
@@ -33,16 +34,16 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Check:
     """One answer."""
 
     topic: str
-    state: State
+    state: Health
     text: str
     """What is here, and what to do about it if it is not good."""
 
 
-def examine(device: str, gpus: int) -> list[Finding]:
+def examine(device: str, gpus: int) -> list[Check]:
     """Answer every question about this machine.
 
     Args:
@@ -50,11 +51,11 @@ def examine(device: str, gpus: int) -> list[Finding]:
         gpus: How many of it a trial needs.
     """
     here = read_machine()
-    findings = [finding for question in _QUESTIONS for finding in question(here)]
+    checks = [check for question in _QUESTIONS for check in question(here)]
     if lacking := missing(device, gpus):
         text = lacking.replace("\n", " ")
-        findings.append(Finding(topic="device", state=State.BAD, text=text))
-    return findings
+        checks.append(Check(topic="device", state=Health.BAD, text=text))
+    return checks
 
 
 def missing(device: str, gpus: int) -> str:
@@ -66,21 +67,21 @@ def missing(device: str, gpus: int) -> str:
     return ""
 
 
-def _python(here: Machine) -> Iterator[Finding]:
-    state = State.GOOD if sys.version_info >= (3, 11) else State.BAD
-    yield Finding(topic="python", state=state, text=here.python)
+def _python(here: Machine) -> Iterator[Check]:
+    state = Health.GOOD if sys.version_info >= (3, 11) else Health.BAD
+    yield Check(topic="python", state=state, text=here.python)
 
 
-def _processor(here: Machine) -> Iterator[Finding]:
+def _processor(here: Machine) -> Iterator[Check]:
     text = f"{here.cpu}, {here.cores} cores, {here.memory_gib} GiB memory"
-    state = State.GOOD if here.memory_gib >= 8 else State.NOTE
-    yield Finding(topic="processor", state=state, text=text)
+    state = Health.GOOD if here.memory_gib >= 8 else Health.NOTE
+    yield Check(topic="processor", state=state, text=text)
 
 
-def _gpus(here: Machine) -> Iterator[Finding]:
+def _gpus(here: Machine) -> Iterator[Check]:
     if not here.gpus:
         text = "none that NVML sees; only --gpu cpu can run here"
-        yield Finding(topic="gpu", state=State.NOTE, text=text)
+        yield Check(topic="gpu", state=Health.NOTE, text=text)
         return
     pynvml.nvmlInit()
     try:
@@ -90,7 +91,7 @@ def _gpus(here: Machine) -> Iterator[Finding]:
         pynvml.nvmlShutdown()
 
 
-def _gpu(index: int, name: str, driver: str) -> Finding:
+def _gpu(index: int, name: str, driver: str) -> Check:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     clock = pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)
@@ -103,62 +104,62 @@ def _gpu(index: int, name: str, driver: str) -> Finding:
         f"SM clock {clock} of {highest} MHz"
     )
     if slowed:
-        return Finding(topic="gpu", state=State.BAD, text=f"{text}; {slowed}, times will not hold")
+        return Check(topic="gpu", state=Health.BAD, text=f"{text}; {slowed}, times will not hold")
     if used_gib > 1:
-        return Finding(topic="gpu", state=State.NOTE, text=f"{text}; somebody else is using it")
-    return Finding(topic="gpu", state=State.GOOD, text=text)
+        return Check(topic="gpu", state=Health.NOTE, text=f"{text}; somebody else is using it")
+    return Check(topic="gpu", state=Health.GOOD, text=text)
 
 
-def _engine(_here: Machine) -> Iterator[Finding]:
+def _engine(_here: Machine) -> Iterator[Check]:
     """Whether an engine answers decides the sandbox."""
     try:
         version = connect().version()
     except EnvironmentFault as fault:
         text = f"{str(fault).splitlines()[0]}; trials run in the process sandbox"
-        yield Finding(topic="engine", state=State.NOTE, text=text)
+        yield Check(topic="engine", state=Health.NOTE, text=text)
         return
     built = [name for name in load_environments() if images_of(name)]
     text = (
         f"Docker {version['Version']} answers, so each side runs in a container; "
         f"images of {', '.join(built) or 'no environment'} are here"
     )
-    yield Finding(topic="engine", state=State.GOOD, text=text)
+    yield Check(topic="engine", state=Health.GOOD, text=text)
 
 
-def _environments(_here: Machine) -> Iterator[Finding]:
+def _environments(_here: Machine) -> Iterator[Check]:
     declared = load_environments()
     missing = [name for name, one in declared.items() if not is_built(name, one)]
     built = f"{len(declared) - len(missing)} of {len(declared)} built in {cache_dir()}"
     if missing:
         text = f"{built}; the next run makes {', '.join(missing)}"
-        yield Finding(topic="environments", state=State.NOTE, text=text)
+        yield Check(topic="environments", state=Health.NOTE, text=text)
     else:
-        yield Finding(topic="environments", state=State.GOOD, text=built)
+        yield Check(topic="environments", state=Health.GOOD, text=built)
     yield _disk(len(missing))
 
 
-def _disk(num_missing: int) -> Finding:
+def _disk(num_missing: int) -> Check:
     place = next(path for path in (cache_dir(), *cache_dir().parents) if path.exists())
     free_gb = shutil.disk_usage(place).free / 1e9
     needed_gb = 2 + ENVIRONMENT_GB * num_missing
     text = f"{free_gb:.0f} GB free for {cache_dir()}, about {needed_gb:.0f} GB needed"
     if free_gb < needed_gb:
-        return Finding(
-            topic="disk", state=State.BAD, text=f"{text}; set FDBENCH_CACHE to a larger disk"
+        return Check(
+            topic="disk", state=Health.BAD, text=f"{text}; set FDBENCH_CACHE to a larger disk"
         )
-    return Finding(topic="disk", state=State.GOOD, text=text)
+    return Check(topic="disk", state=Health.GOOD, text=text)
 
 
-def _hugging_face(_here: Machine) -> Iterator[Finding]:
+def _hugging_face(_here: Machine) -> Iterator[Check]:
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     has_token = "HF_TOKEN" in os.environ or (home / "token").is_file()
     token = "a token" if has_token else "no token (gated checkpoints cannot be fetched)"
     cached = len(list((home / "hub").glob("models--*"))) if (home / "hub").is_dir() else 0
     text = f"{token}, {cached} models cached; the synthetic suites need neither"
-    yield Finding(topic="hugging face", state=State.GOOD if has_token else State.NOTE, text=text)
+    yield Check(topic="hugging face", state=Health.GOOD if has_token else Health.NOTE, text=text)
 
 
-_QUESTIONS: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
+_QUESTIONS: tuple[Callable[[Machine], Iterator[Check]], ...] = (
     _python,
     _processor,
     _gpus,

@@ -22,15 +22,8 @@ from docker.errors import BuildError, ImageLoadError, ImageNotFound
 from filelock import FileLock
 
 from harness.environments import requirement_locks
-from harness.environments.declared import (
-    ENVIRONMENTS_DIR,
-    BuiltEnvironment,
-    cache_dir,
-    declared_in,
-    load_environments,
-    stage_code,
-    stage_source,
-)
+from harness.environments.built import BuiltEnvironment, cache_dir, stage_code, stage_source
+from harness.environments.declared import ENVIRONMENTS_DIR, declared_in, load_environments
 from harness.errors import EnvironmentFault, UsageFault
 from harness.sandboxes.engine import connect, engine_faults
 from harness.sandboxes.start import run_to_end

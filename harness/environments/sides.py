@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from harness.environments import images
-from harness.environments.declared import BuiltEnvironment, build_environment
+from harness.environments.built import BuiltEnvironment, build_environment
 from harness.errors import UsageFault
 from harness.records import Plan
 

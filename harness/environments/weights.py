@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 )
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from harness.environments.declared import cache_dir
+from harness.environments.built import cache_dir
 from harness.errors import EnvironmentFault, IntegrityFault, UsageFault
 from harness.plan import suites
 from harness.store.durable import DISK_ERRORS, write_text
@@ -73,7 +73,7 @@ class Pins:
 _PINS = TypeAdapter(Pins)
 
 
-class State(StrEnum):
+class PinState(StrEnum):
     """How a pinned file is found."""
 
     GOOD = "good"
@@ -89,7 +89,7 @@ class Found:
     checkpoint: str
     path: str
     """In the repository; empty for a checkpoint that is not pinned."""
-    state: State
+    state: PinState
     note: str = ""
 
 
@@ -147,17 +147,17 @@ def verify(checkpoints: Iterable[str], pins: Pins) -> Iterator[Found]:
     for name in checkpoints:
         known = pins.checkpoints.get(name)
         if known is None:
-            yield Found(checkpoint=name, path="", state=State.UNPINNED)
+            yield Found(checkpoint=name, path="", state=PinState.UNPINNED)
             continue
         for path, wanted in known.files.items():
             local = _local(known, path)
             if local is None:
-                yield Found(checkpoint=name, path=path, state=State.MISSING)
+                yield Found(checkpoint=name, path=path, state=PinState.MISSING)
                 continue
             note = _differs(
                 PinnedFile(sha256=sha256_file(local), size=local.stat().st_size), wanted
             )
-            state = State.CHANGED if note else State.GOOD
+            state = PinState.CHANGED if note else PinState.GOOD
             yield Found(checkpoint=name, path=path, state=state, note=note)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import IntegrityFault
-from harness.integrity import imports
+from harness.integrity import import_record, imports
 from harness.integrity.comparing import compare, differ
 from harness.integrity.findings import Finding, Kind
 from harness.integrity.imports import Imported
@@ -207,12 +207,12 @@ class _Inspector:
 
     def _inspect_imports(self) -> None:
         """Look at every import: its record and raw log, and its rows against that log."""
-        for folder in imports.folders(self._store):
+        for folder in import_record.folders(self._store):
             try:
-                record = imports.read_record(folder)
+                record = import_record.read_record(folder)
                 imported = imports.read_import(folder, record)
             except IntegrityFault as error:
-                self._note(folder / imports.RECORD_FILE, str(error), Kind.LOST)
+                self._note(folder / import_record.RECORD_FILE, str(error), Kind.LOST)
                 continue
             self._found.imports[folder.name] = imported
             if problem := imports.fault_of_table(self._store, imported):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from docker.errors import APIError, NotFound
 
-from harness.environments.declared import cache_dir
+from harness.environments.built import cache_dir
 from harness.errors import EnvironmentFault
 from harness.machine.owners import (
     MAKING,

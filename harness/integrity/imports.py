@@ -4,8 +4,6 @@ Each stands in a folder of its own, ``imports/ID``, with a record that proves th
 itself. Its rows go into tables of their own, so that no verdict can rest on one.
 """
 
-import hashlib
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -19,6 +17,14 @@ import pyarrow as pa
 
 from harness.errors import IntegrityFault, UsageFault
 from harness.imported_records import Basis, ImportedFigure, ImportedStep, Origin
+from harness.integrity.import_record import (
+    LOG_FILE,
+    RECORD_FILE,
+    SUITE,
+    ImportRecord,
+    digest_of,
+    read_records,
+)
 from harness.logs.detection import ParsedLog, read_log
 from harness.logs.lines import NotThisFormatError
 from harness.machine import fingerprint
@@ -29,35 +35,10 @@ from harness.store.run import LOGS, WORK, Store, create_run, open_run
 from harness.store.run_record import RunRecord, RunState
 from harness.store.schema import read_table, schema_of, to_table
 from harness.store.tables import path_of
-from harness.store.version import SCHEMA_VERSION, check_version
+from harness.store.version import SCHEMA_VERSION
 from runners.protocol import wire
 
-RECORD_FILE, LOG_FILE = "import.json", "log.txt"
 _SCENE = re.compile(r"[1-9]\d{1,4}x[1-9]\d{1,4}", re.ASCII)
-SUITE = "imports"
-"""What ``run.json`` calls a folder that holds imported logs and no measurement."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportRecord(Origin):
-    """``import.json``."""
-
-    schema: int
-    import_id: str
-    basis: str
-    format: str
-    source: str
-    """Name of the file it was."""
-    rows: int
-    full_at: int
-    """AR step from which the recipe's KV window is full, when it was imported."""
-    has_graph: bool
-    """Whether the recipe captures a CUDA graph there."""
-    imported: str
-    """UTC."""
-    log_sha256: str
-    digest: str = ""
-    """Of this record without this field."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,37 +117,6 @@ def import_logs(
     return added, old
 
 
-def read_records(run_store: Store) -> list[ImportRecord]:
-    """Every import of a run, by id.
-
-    Raises:
-        IntegrityFault: A record is missing or was altered.
-    """
-    return [read_record(folder) for folder in folders(run_store)]
-
-
-def folders(run_store: Store) -> list[Path]:
-    """Folder of every import."""
-    return sorted((run_store.folder / IMPORTS).glob("*"))
-
-
-def read_record(folder: Path) -> ImportRecord:
-    """Read an import's record.
-
-    Raises:
-        IntegrityFault: It is missing, of another version, or was altered.
-    """
-    path = folder / RECORD_FILE
-    try:
-        check_version(path, json.loads(path.read_text("utf-8"))["schema"])
-        record = wire.read_json(ImportRecord, path)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise IntegrityFault(f"{path} cannot be read: {error}") from error
-    if record.digest != _digest(record) or record.import_id != folder.name:
-        raise IntegrityFault(f"{path} was altered: its content is not what its own digest says")
-    return record
-
-
 def read_import(folder: Path, record: ImportRecord) -> Imported:
     """Derive an import's rows from its raw log.
 
@@ -230,7 +180,7 @@ def _read_candidate(path: Path, origin: Origin, name: str | None) -> Candidate:
         imported=_now(),
         log_sha256=digest,
     )
-    return Candidate(path=path, record=replace(record, digest=_digest(record)), parsed=parsed)
+    return Candidate(path=path, record=replace(record, digest=digest_of(record)), parsed=parsed)
 
 
 def _window_of(origin: Origin, path: Path) -> tuple[int, bool]:
@@ -370,10 +320,6 @@ def _create(folder: Path) -> Store:
     made = create_run(folder, "--into")
     made.write_record(record)
     return made
-
-
-def _digest(record: ImportRecord) -> str:
-    return hashlib.sha256(wire.to_json(replace(record, digest="")).encode()).hexdigest()
 
 
 def _now() -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.environments.declared import BuiltEnvironment
+from harness.environments.built import BuiltEnvironment
 from harness.errors import UsageFault
 from harness.plan import suites
 from harness.records import PairRow, Plan, PlannedCell, TelemetryRow, TrialRow

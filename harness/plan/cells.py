@@ -16,6 +16,9 @@ from harness.plan.suites import (
     Suite,
     SuiteCell,
     check_overrides,
+    load_devices,
+    load_recipes,
+    load_suite,
     parse_side,
     pick,
 )
@@ -78,6 +81,35 @@ def plan_suite(
         cells=tuple(cells),
         unsupported=tuple(unsupported),
     )
+
+
+def make_plan(
+    suite_name: str, device_key: str, driven: Mapping[str, Driven], only: str = ""
+) -> tuple[Suite, Plan]:
+    """Read suite, recipes and device, and lay out the trials.
+
+    Args:
+        suite_name: Name of a suite, or a TOML file.
+        device_key: Key of the device.
+        driven: Environment to what it drives, for those that exist.
+        only: Which cells to run; see :func:`chosen`.
+
+    Raises:
+        UsageFault: One of them is unknown, or not what it should be.
+    """
+    name, suite = load_suite(suite_name)
+    devices, recipes = load_devices(), load_recipes()
+    key = pick("device", device_key, devices)
+    planned = plan_suite(name, suite, recipes, key, devices[key], driven)
+    picked = chosen(only, [cell.cell_id for cell in planned.cells])
+    cells = tuple(cell for cell in planned.cells if cell.cell_id in picked)
+    others = tuple(cell.cell_id for cell in planned.cells if cell.cell_id not in picked)
+    if planned.cells and not cells:
+        known = "\n".join(cell.cell_id for cell in planned.cells)
+        raise UsageFault(f"--only {only!r} matches no cell of {name}; it has:\n{known}")
+    needs = {cell.cell_id: need_of(cell, recipes, devices[key]) for cell in cells}
+    seconds = {cell_id: need.seconds for cell_id, need in needs.items() if need}
+    return suite, dataclasses.replace(planned, cells=cells, not_chosen=others, estimated_s=seconds)
 
 
 def cell_id_of(cell: SuiteCell, device_key: str) -> str:

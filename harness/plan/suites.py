@@ -293,12 +293,23 @@ def load_toml(
         # Through JSON, because only there a strict dataclass may come from a table.
         # Dates, which JSON lacks, become numbers: no entry is one.
         content = json.dumps(tables, default=lambda _: 0)
-        return TypeAdapter(entry_type).validate_json(content, strict=True)
+        entry: Entry = _adapter(entry_type).validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         line = _line_of(text, first["loc"])
         raise UsageFault(f"{path}:{line}: {key}: {first['msg']}") from error
+    return entry
+
+
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+
+def _adapter(entry_type: Any) -> TypeAdapter[Any]:
+    """Made once for all files of a kind."""
+    if entry_type not in _ADAPTERS:
+        _ADAPTERS[entry_type] = TypeAdapter(entry_type)
+    return _ADAPTERS[entry_type]
 
 
 def _line_of(text: str, place: tuple[str | int, ...]) -> int:

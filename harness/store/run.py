@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,11 @@ class Store:
         Raises:
             IntegrityFault: It is damaged or of another version.
         """
-        return load_record(self.folder / RUN_FILE)
+        path = self.folder / RUN_FILE
+        if not path.is_file():
+            return load_record(path)  # which says what is wrong
+        found = path.stat()
+        return _load_once(path, found.st_ino, found.st_mtime_ns, found.st_size)
 
     def read_plan(self) -> tuple[PlannedCell, ...]:
         """Every planned cell of the run, in order; see :meth:`read_record`."""
@@ -320,6 +325,12 @@ class Store:
         logs.parent.mkdir(exist_ok=True)
         work.rename(logs)
         sync(logs.parent)
+
+
+@lru_cache(maxsize=4)
+def _load_once(path: Path, *_version: int) -> RunRecord:
+    """A record that several steps of a command need; a changed one is another file."""
+    return load_record(path)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from harness.environments.declared import BuiltEnvironment, cache_dir
+from harness.environments.built import BuiltEnvironment, cache_dir
 from harness.errors import EnvironmentFault
 from harness.machine.owners import making
 from harness.plan.sampling import draws_per_step

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.environments.declared import BuiltEnvironment
+from harness.environments.built import BuiltEnvironment
 from harness.errors import EnvironmentFault
 from harness.machine.gpus import leased, pick_gpus
 from harness.machine.telemetry import require_idle

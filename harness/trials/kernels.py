@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from functools import cache
 
 from harness.records import StepRow
 
@@ -24,10 +25,16 @@ def attention_ms(steps: Iterable[StepRow]) -> dict[str, float]:
     totals: dict[str, float] = {}
     for step in steps:
         for kernel, ms in json.loads(step.kernels or "{}").items():
-            family = next((name for name, known in FAMILIES.items() if known.search(kernel)), "")
+            family = _family_of(kernel)
             if family:
                 totals[family] = totals.get(family, 0.0) + ms
     return totals
+
+
+@cache
+def _family_of(kernel: str) -> str:
+    """Backend that a kernel is of, by its name; empty if it is no attention."""
+    return next((name for name, known in FAMILIES.items() if known.search(kernel)), "")
 
 
 DECODING_SHARE = {"wan_vae": 0.1}

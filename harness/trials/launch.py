@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from harness.environments.declared import BuiltEnvironment
+from harness.environments.built import BuiltEnvironment
 from harness.machine import telemetry
 from harness.records import Outcome, PlannedTrial, TrialRow
 from harness.sandboxes import untrusted

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from harness import workflow
 from harness.environments import requirement_locks
-from harness.environments.declared import _MARKER, cache_dir, folder_of, load_environments
+from harness.environments.built import _MARKER, cache_dir, folder_of
+from harness.environments.declared import load_environments
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
 from harness.store.run import open_run
 from harness.trials.launch import Limits
