@@ -10,7 +10,7 @@ from harness.integrity import repair
 from harness.judging.stats import MIN_PROCESSES
 from harness.machine.fingerprint import read_machine
 from harness.plan.cells import need_of
-from harness.plan.estimate import ROOFLINE_S
+from harness.plan.estimate import KERNEL_TIME_S
 from harness.plan.suites import load_devices, load_recipes
 from harness.records import Role, TrialRow, Verdict
 from harness.store.run import open_run
@@ -116,7 +116,7 @@ def test_plan_says_how_long_a_cell_takes(run):
         took_s = sum(ran) * len(cell.trials) / len(ran)  # of one that was stopped, a part ran
         need = need_of(cell, recipes, load_devices()[cell.device])
 
-        assert 0.75 < need.seconds / (took_s + ROOFLINE_S) < 1.25
+        assert 0.75 < need.seconds / (took_s + KERNEL_TIME_S) < 1.25
 
 
 @pytest.mark.skipif(bool(read_machine().gpus), reason="here it would measure")

@@ -197,7 +197,7 @@ def test_contained_run_killed_at_random_moments_goes_on(place, tmp_path):
     assert place.run(tmp_path / "undisturbed", only="left") == 0
     wanted, moments = workplace.tables(tmp_path / "undisturbed"), random.Random(SEED)
     killed, stopped = [], 0
-    command = [sys.executable, "-m", "tests.fakes.sitting", tmp_path, "docker", place.base]
+    command = [sys.executable, "-m", "tests.fakes.worker", tmp_path, "docker", place.base]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as server:
         for number in range(KILLS):

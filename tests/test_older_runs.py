@@ -14,7 +14,7 @@ from harness.store.run import open_run
 from reports.render import render_run
 from tests.fakes import older, workplace
 from tests.fakes.command import fdbench
-from tests.test_sittings import Stopping
+from tests.test_workers import Stopping
 
 ROWS = (StepRow, TrialRow, PairRow, ParityRow)
 layouts = pytest.mark.parametrize("layout", older.LAYOUTS.values(), ids=older.LAYOUTS)

@@ -150,7 +150,7 @@ def test_run_says_how_long_it_should_take(capsys):
 
     said = capsys.readouterr().out
     assert f"1 cell, 3 trials on h200, about {format_duration(seconds)} by the plan" in said
-    assert f"took 0 s in this sitting; the plan: {format_duration(seconds)}" in said
+    assert f"took 0 s here; the plan: {format_duration(seconds)}" in said
 
 
 def test_cells_of_one_command_are_told_apart_by_their_sides():
@@ -206,7 +206,7 @@ def test_doctor_says_what_run_would(monkeypatch):
     """Without the device no cell can run, and the exit code is that of the run: 5."""
     Nvml().install(monkeypatch)
     code, topics, cells = diagnosed("--suite", "per-step", "--gpu", "h200")
-    text = fdbench("doctor", "--suite", "per-step", "--gpu", "h200", "--roofline").out
+    text = fdbench("doctor", "--suite", "per-step", "--gpu", "h200", "--kernel-time").out
 
     assert code == 5
     assert topics["device"]["state"] == "bad"

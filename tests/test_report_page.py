@@ -133,7 +133,7 @@ def test_flashdreams_against_itself_has_no_upstream(tmp_path):
     ],
 )
 def test_page_counts_the_gpus_that_were_used(name, gpus):
-    """Not those of the machine: sittings on alike ones may have had other cards, or one of two."""
+    """Not those of the machine: workers on alike ones may have had other cards, or one of two."""
     page = build_page(read_view(RESULTS / name))
 
     assert gpus in f"on {page.host}"

@@ -50,7 +50,7 @@ def replayed(monkeypatch, undisturbed):
 
 
 class Victims:
-    """Runs sittings in processes of their own."""
+    """Runs workers in processes of their own."""
 
     def __init__(self, place, undisturbed):
         self._server = subprocess.Popen(
@@ -165,7 +165,7 @@ def test_finished_run_has_nothing_to_resume(place, undisturbed, tmp_path):
 
 
 def test_cells_are_added_to_a_run(place, undisturbed, tmp_path, replayed):
-    """Cells run one sitting at a time, in any order, make the run of all of them."""
+    """Cells run one worker at a time, in any order, make the run of all of them."""
     place.run(tmp_path / "run", only="right")
     assert open_run(tmp_path / "run").read_record().not_chosen == (LEFT,)
     place.add(tmp_path / "run", only="left")

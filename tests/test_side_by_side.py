@@ -13,7 +13,7 @@ from harness.records import PairRow
 from harness.store.run import Store, open_run
 from harness.trials.launch import Limits
 from tests.fakes import workplace
-from tests.test_sittings import Stopping
+from tests.test_workers import Stopping
 
 REWRITES = """
 import sys
@@ -64,8 +64,8 @@ def verdicts(run):
     return [pair.cell_id for pair in open_run(run).read_rows(PairRow)]
 
 
-def test_cell_that_another_sitting_judged_meanwhile_is_not_run_again(place, tmp_path):
-    """What is left is looked at when a cell's turn comes, not when the sitting begins."""
+def test_cell_that_another_worker_judged_meanwhile_is_not_run_again(place, tmp_path):
+    """What is left is looked at when a cell's turn comes, not when the worker begins."""
     run = tmp_path / "run"
     watcher = Counting(then=lambda: place.add(run, only="right"))
 
@@ -75,7 +75,7 @@ def test_cell_that_another_sitting_judged_meanwhile_is_not_run_again(place, tmp_
     assert watcher.cells_judged == [left]
 
 
-def test_cell_that_another_sitting_runs_is_left_to_it(place, begun):
+def test_cell_that_another_worker_runs_is_left_to_it(place, begun):
     """The others are run, and the run says that it is not complete yet."""
     run, left, right = begun
     with Store(run).holding_cell(right):
@@ -85,7 +85,7 @@ def test_cell_that_another_sitting_runs_is_left_to_it(place, begun):
     assert resume(place, run, Counting()) == ExitCode.PASS
 
 
-def test_sitting_without_a_free_cell_changes_nothing(place, begun):
+def test_worker_without_a_free_cell_changes_nothing(place, begun):
     """It is refused before it enters itself into the record."""
     run, left, right = begun
     before = (run / "run.json").read_bytes()
@@ -96,7 +96,7 @@ def test_sitting_without_a_free_cell_changes_nothing(place, begun):
     assert (run / "run.json").read_bytes() == before
 
 
-def test_sitting_that_is_refused_in_the_middle_leaves_no_running_run(place, begun, monkeypatch):
+def test_worker_that_is_refused_in_the_middle_leaves_no_running_run(place, begun, monkeypatch):
     """A run is running only while somebody runs it."""
     run, *_ = begun
 
@@ -135,7 +135,7 @@ def test_only_what_is_left_is_announced(place, tmp_path):
 
 
 def test_two_processes_write_one_page(tmp_path):
-    """Sittings that end together both render the report: the last one stays, whole."""
+    """Workers that end together both render the report: the last one stays, whole."""
     page = tmp_path / "index.html"
     writers = [subprocess.Popen([sys.executable, "-c", REWRITES, str(page), word]) for word in "ab"]
 

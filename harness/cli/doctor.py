@@ -29,23 +29,23 @@ from harness.units import format_ms
     help="Device that should be here (see: fdbench list devices).",
 )
 @click.option(
-    "--roofline",
-    "with_roofline",
+    "--kernel-time",
+    "with_kernel_time",
     is_flag=True,
-    help="Also time the suite's large kernels alone here: the floor no runner gets under.",
+    help="Also time the suite's large kernels alone here: no runner takes less.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def doctor_command(
-    ctx: click.Context, suite: str | None, device: str, with_roofline: bool, as_json: bool
+    ctx: click.Context, suite: str | None, device: str, with_kernel_time: bool, as_json: bool
 ) -> None:
     """Say what this machine has of what fdbench needs; exits 5 if something will fail.
 
     \b
-    Example: fdbench doctor --suite per-step --gpu h200 --roofline
+    Example: fdbench doctor --suite per-step --gpu h200 --kernel-time
     """
-    if with_roofline and not suite:
-        raise click.UsageError("--roofline times the kernels of a suite: give --suite and --gpu")
+    if with_kernel_time and not suite:
+        raise click.UsageError("--kernel-time times the kernels of a suite: give --suite and --gpu")
     suites.pick("device", device, suites.load_devices())
     planned = outline(suite, device) if suite else []
     most = max((cell.gpus for cell in planned if not cell.cannot_run), default=1)
@@ -55,13 +55,13 @@ def doctor_command(
         replace(cell, cannot_run=cell.cannot_run or lacking[cell.gpus].partition("\n")[0])
         for cell in planned
     ]
-    can_time = suite and with_roofline and not lacking[1]
-    floors = _floors(suite, device) if suite and can_time else {}
+    can_time = suite and with_kernel_time and not lacking[1]
+    times = _kernel_times(suite, device) if suite and can_time else {}
     if as_json:
         answer = {
             "machine": list(map(asdict, checks)),
             "cells": list(map(asdict, cells)),
-            "roofline": {cell_id: asdict(floor) for cell_id, floor in floors.items()},
+            "kernel_time": {cell_id: asdict(alone) for cell_id, alone in times.items()},
         }
         click.echo(json.dumps(answer, indent=1))
     else:
@@ -70,16 +70,16 @@ def doctor_command(
         console.print(make_table(["", "", ""], rows, left=3))
         for cell in cells:
             console.print(f"{cell.cell_id}: {cell.cannot_run or 'can run'}")
-        for cell_id, floor in floors.items():
-            console.print(f"\n{cell_id}: at least {format_ms(floor.diffuse_ms)} ms of diffuse")
-            for kernel, ms in floor.kernels_ms.items():
+        for cell_id, alone in times.items():
+            console.print(f"\n{cell_id}: at least {format_ms(alone.diffuse_ms)} ms of diffuse")
+            for kernel, ms in alone.kernels_ms.items():
                 console.print(f"  {kernel:<16} {ms:.3f} ms alone")
     if any(check.state == Health.BAD for check in checks):
         ctx.exit(ExitCode.ENVIRONMENT)
 
 
-def _floors(suite: str, device: str) -> dict[str, KernelTime]:
-    """Floor of every cell that can run here."""
+def _kernel_times(suite: str, device: str) -> dict[str, KernelTime]:
+    """Kernel time of every cell that can run here."""
     _, planned = make_plan(suite, device, driven(load_environments()))
     environment = build_environment("flashdreams", echo_note)
     return kernel_time.measure(list(planned.cells), environment, echo_note)

@@ -24,7 +24,7 @@ class PlainWatcher(RunWatcher):
         self._ended = 0
         self._started_s = time.monotonic()
         self._begun_s: dict[str, float] = {}
-        """Cell to when its first trial of this sitting started."""
+        """Cell to when its first trial of this command started."""
         self._estimated_s: dict[str, float] = {}
 
     def planned(self, planned: Plan) -> None:
@@ -66,7 +66,7 @@ class PlainWatcher(RunWatcher):
         planned_s = self._estimated_s.get(pair.cell_id)
         if begun_s is not None and planned_s is not None:
             took = format_duration(time.monotonic() - begun_s)
-            self._print(f"  took {took} in this sitting; the plan: {format_duration(planned_s)}")
+            self._print(f"  took {took} here; the plan: {format_duration(planned_s)}")
 
     def _title(self, trial: PlannedTrial) -> str:
         number = f"[{self._ended + 1}/{self._trials}]"

@@ -21,7 +21,7 @@ COMPILE_S = 180.0
 """What compiling the network adds to a process."""
 FRAMES_S_PER_GB = 15.0
 """Frames decoded, saved, hashed and compared: 13 AR steps of 29 MB each took 4 to 7 s a process."""
-ROOFLINE_S = 12.0
+KERNEL_TIME_S = 12.0
 """What timing a cell's kernels alone takes before its first trial."""
 FRAMES_PER_LATENT, PIXELS_PER_LATENT = 4, 64
 """How many video frames, and how many pixels each, a decoder makes of one latent pixel."""
@@ -86,7 +86,7 @@ def estimate_cell(jobs: Iterable[Job], parameters: int, device: Device) -> Estim
     needs = [estimate(job, parameters, device, job.gpus) for job in full]
     return Estimate(
         memory_gb=max(need.memory_gb for need in needs),
-        seconds=ROOFLINE_S + sum(need.seconds for need in needs),
+        seconds=KERNEL_TIME_S + sum(need.seconds for need in needs),
     )
 
 

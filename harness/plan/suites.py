@@ -290,8 +290,7 @@ def load_toml(
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageFault(f"{path}: {error}") from error
     try:
-        # Through JSON, because only there a strict dataclass may come from a table.
-        # Dates, which JSON lacks, become numbers: no entry is one.
+        # Only from JSON takes a strict dataclass a table. A date becomes a number: no entry is one.
         content = json.dumps(tables, default=lambda _: 0)
         entry: Entry = _adapter(entry_type).validate_json(content, strict=True)
     except ValidationError as error:

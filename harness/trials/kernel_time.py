@@ -14,7 +14,7 @@ from harness.sandboxes.contract import Launch
 from harness.sandboxes.start import run_launch
 from harness.store.run_record import KernelTime
 from runners.protocol import wire
-from runners.protocol.wire import Job, RooflineRequest, RooflineResult
+from runners.protocol.wire import Job, KernelTimeRequest, KernelTimeResult
 
 _LIMIT_S = 1800.0
 LINEARS = {"linear_dim_dim": 6, "linear_dim_ffn": 1, "linear_ffn_dim": 1}
@@ -22,7 +22,7 @@ LINEARS = {"linear_dim_dim": 6, "linear_dim_ffn": 1, "linear_ffn_dim": 1}
 cross-attention, whose keys and values are made once from the prompt; and the two of the MLP."""
 
 
-def kernel_time_of(job: Job, result: RooflineResult, gpu: str = "") -> KernelTime:
+def kernel_time_of(job: Job, result: KernelTimeResult, gpu: str = "") -> KernelTime:
     """Add up the kernels of a job's network calls."""
     layer_ms = sum(count * result.kernels_ms[name] for name, count in LINEARS.items())
     layer_ms += result.kernels_ms["self_attention"] + result.kernels_ms["cross_attention"]
@@ -38,10 +38,10 @@ def kernel_time_of(job: Job, result: RooflineResult, gpu: str = "") -> KernelTim
     )
 
 
-def request_for(job: Job) -> RooflineRequest:
+def request_for(job: Job) -> KernelTimeRequest:
     """The shapes of a job's network calls once the KV window is full."""
     tokens_per_frame = job.latent_height * job.latent_width // PATCH
-    return RooflineRequest(
+    return KernelTimeRequest(
         network=job.network,
         tokens=job.len_t * tokens_per_frame,
         context=(job.window_t + job.sink_t) * tokens_per_frame,
@@ -59,7 +59,7 @@ def measure(
     Raises:
         EnvironmentFault: The kernels could not be timed, or somebody else uses the GPU.
     """
-    results: dict[RooflineRequest, tuple[RooflineResult, str]] = {}
+    results: dict[KernelTimeRequest, tuple[KernelTimeResult, str]] = {}
     times = {}
     for cell in cells:
         job = next(trial.job for trial in cell.trials if trial.side == cell.candidate)
@@ -76,9 +76,9 @@ def measure(
 
 
 def _time(
-    request: RooflineRequest, environment: BuiltEnvironment, gpus: tuple[str, ...]
-) -> RooflineResult:
-    with tempfile.TemporaryDirectory(prefix="fdbench-roofline-") as place:
+    request: KernelTimeRequest, environment: BuiltEnvironment, gpus: tuple[str, ...]
+) -> KernelTimeResult:
+    with tempfile.TemporaryDirectory(prefix="fdbench-kernel-time-") as place:
         folder = Path(place).resolve()
         asked, answered = folder / "request.json", folder / "result.json"
         wire.write_json(asked, request)
@@ -95,4 +95,4 @@ def _time(
         if status:
             tail = "\n".join(said.splitlines()[-3:])
             raise EnvironmentFault(f"the kernels cannot be timed on this machine:\n{tail}")
-        return wire.read_json(RooflineResult, answered)
+        return wire.read_json(KernelTimeResult, answered)

@@ -157,7 +157,7 @@ class PrepareRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RooflineRequest:
+class KernelTimeRequest:
     """Shapes whose large kernels are timed alone."""
 
     network: Network
@@ -171,7 +171,7 @@ class RooflineRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RooflineResult:
+class KernelTimeResult:
     """What the kernels of one layer take alone, in the median of their calls."""
 
     kernels_ms: dict[str, float]

@@ -49,7 +49,7 @@ def main():
 
 
 def run(place, how, out, only):
-    """One sitting; its exit code."""
+    """One worker; its exit code."""
     return int(place.run(out, only) if how == "run" else place.add(out, only))
 
 

@@ -1,4 +1,4 @@
-"""Several sittings on one run: what one does is not undone, not forgotten and not misnamed."""
+"""Several workers on one run: what one does is not undone, not forgotten and not misnamed."""
 
 import shutil
 import subprocess
@@ -53,7 +53,7 @@ class Stopping(workplace.Silent):
             raise KeyboardInterrupt
 
 
-def test_stopped_sitting_leaves_the_job_folders_of_another(place, tmp_path):
+def test_stopped_worker_leaves_the_job_folders_of_another(place, tmp_path):
     """What another process runs in the same run goes on, log and all."""
     run, others = tmp_path / "run", []
     with pytest.raises(Interrupted):
@@ -61,12 +61,12 @@ def test_stopped_sitting_leaves_the_job_folders_of_another(place, tmp_path):
     right = next(cell for cell in open_run(run).read_plan() if "right" in cell.cell_id)
     words = [sys.executable, "-c", HOLDER, run, right.cell_id, right.trials[0].trial_id]
 
-    def another_sitting():
+    def another_worker():
         others.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
         assert others[0].stdout.readline() == "up\n"
 
     try:
-        watcher = Stopping("left", 1, another_sitting)
+        watcher = Stopping("left", 1, another_worker)
         with pytest.raises(Interrupted):
             workflow.resume_run(run, place.environments_dir, watcher, Limits())
         assert (run / "work" / right.trials[0].trial_id / "log.txt").exists()
@@ -77,7 +77,7 @@ def test_stopped_sitting_leaves_the_job_folders_of_another(place, tmp_path):
 
 
 def test_run_that_goes_on_has_not_finished(place, tmp_path):
-    """A sitting that was stopped does not wear the end of the one before."""
+    """A worker that was stopped does not wear the end of the one before."""
     run = tmp_path / "run"
     place.run(run, only="left")
     assert build_page(read_view(run)).when.startswith("Ran ")
@@ -120,7 +120,7 @@ def test_fault_before_the_first_trial_leaves_no_folder(place, tmp_path, monkeypa
 
 
 def test_every_machine_of_a_run_is_shown(place, tmp_path, monkeypatch):
-    """Sittings on two machines: both are named, and what they share is named once."""
+    """Workers on two machines: both are named, and what they share is named once."""
     run, here = tmp_path / "run", read_machine()
     place.run(run, only="left")
     monkeypatch.setattr(

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.trials.kernel_time import kernel_time_of, request_for
-from runners.protocol.wire import RooflineResult
+from runners.protocol.wire import KernelTimeResult
 from tests.fakes import samples
 
 KERNELS_MS = {
@@ -29,7 +29,7 @@ LAYER_MS = 110_611.0
 def test_kernel_time_is_that_of_every_call(changes, calls):
     """All denoising calls of an AR step; of a whole video those of one denoising step."""
     job = samples.job(**changes)
-    alone = kernel_time_of(job, RooflineResult(kernels_ms=KERNELS_MS, torch="2.11.0"), "GPU-1")
+    alone = kernel_time_of(job, KernelTimeResult(kernels_ms=KERNELS_MS, torch="2.11.0"), "GPU-1")
 
     assert alone.forward_ms == pytest.approx(job.network.num_layers * LAYER_MS)
     assert alone.diffuse_ms == pytest.approx(calls * alone.forward_ms)
