@@ -141,7 +141,7 @@ class PlannedCell(CellSides):
     documented_ar_steps: int
     """AR steps of the recipe's documented command; the seed's statistic sees no later ones."""
     limit: float
-    """Largest parity error allowed, as a multiple of the floor of the same AR step."""
+    """Largest parity error allowed, as a multiple of the noise floor of the same AR step."""
     limit_origin: str
     expected_differences: tuple[ExpectedDifference, ...]
     trials: tuple[PlannedTrial, ...]

@@ -115,11 +115,11 @@ def _shade_phases(axes: Axes, steps: Sequence[StepRow]) -> None:
 
 
 def distance_chart(table: DistanceTable) -> Chart | None:
-    """Error, floor and limit over AR steps on a log axis; None without an error or two points."""
+    """Error, noise floor and limit over AR steps, log axis; None without an error or two points."""
     series = (
         ("limit", "--", _LIMIT_COLOUR, [_product(row.floor, table.limit) for row in table.rows]),
         ("error", "-", FLASHDREAMS_COLOUR, [row.relative_l2 for row in table.rows]),
-        ("floor", ":", INK, [row.floor for row in table.rows]),
+        ("noise floor", ":", INK, [row.floor for row in table.rows]),
     )
     ars = [row.ar for row in table.rows]
     points = [point for *_, values in series for point in _drawable(ars, values)]

@@ -19,7 +19,7 @@ class DistanceRow:
     """Of the worst candidate process; None where no pair was compared. NaN is worst."""
     floor: float | None
     ratio: float | None
-    """Error over floor; None where one of them is missing or the floor is zero."""
+    """Error over noise floor; None where one of them is missing or the latter is zero."""
     max_abs: float | None
     """Largest over candidate processes."""
     cosine: float | None
@@ -46,7 +46,7 @@ class DistanceTable:
     floor: str
     """The two sides whose distance is the noise floor."""
     limit: float | None
-    """Multiple of the floor; None where the cell was not judged."""
+    """Multiple of the noise floor; None where the cell was not judged."""
     limit_origin: str
     num_processes: int
     """Candidate processes that were compared."""

@@ -64,9 +64,9 @@ class ControlRow:
 
     side: str
     relative_l2: float
-    """At the AR step where it is nearest to the floor."""
+    """At the AR step where it is nearest to the noise floor."""
     ratio: float | None
-    """The same over the floor of that AR step."""
+    """The same over the noise floor of that AR step."""
     num_steps: int
 
 
@@ -113,7 +113,7 @@ _PAIR = (Role.REFERENCE, Role.CANDIDATE)
 
 
 def controls_of(cell: CellView) -> tuple[ControlRow, ...]:
-    """Every control that was compared, by its AR step nearest to the floor."""
+    """Every control that was compared, by its AR step nearest to the noise floor."""
     latents = [row for row in cell.parity if not row.is_of_frames]
     floors = {row.ar: row.relative_l2 for row in latents if row.comparison == "floor"}
     names = {trial.trial_id: trial.side for trial in cell.trials}
@@ -136,7 +136,7 @@ def controls_of(cell: CellView) -> tuple[ControlRow, ...]:
 
 
 def _ratio(row: ParityRow, floors: Mapping[int, float]) -> float:
-    """Distance over the floor of its AR step; infinite without one, which nothing is near to."""
+    """Distance over the noise floor of its AR step; infinite without one: nothing is near to it."""
     floor = floors.get(row.ar)
     return row.relative_l2 / floor if floor else math.inf
 

@@ -169,7 +169,7 @@ def _when(started: str, finished: str, workers: int) -> str:
         moment.replace("T", " ").replace("+00:00", " UTC") for moment in (started, finished)
     )
     when = f"Ran {start} to {end}" if end else f"Started {start}"
-    return f"{when}, in {workers} sittings" if workers > 1 else when
+    return f"{when}, by {workers} workers" if workers > 1 else when
 
 
 def _interval_note(rows: list[LatencyRow]) -> str:

@@ -164,7 +164,7 @@ _ORDER = {role.value: number for number, role in enumerate(_ROLES)}
 
 def _headed(role: str, side: str, names: tuple[str, str]) -> str:
     name = display_side(side)
-    heading = sentence_case((*names, "floor", "control")[_ORDER[role]])
+    heading = sentence_case((*names, "noise floor", "control")[_ORDER[role]])
     return name if name == heading else f"{heading}: {name}"
 
 

@@ -86,7 +86,7 @@ def _ratio(row: DistanceRow) -> str:
 
 
 def format_ratio(value: float | None) -> str:
-    """A parity error as a multiple of its floor."""
+    """A parity error as a multiple of its noise floor."""
     if value is None:
         return "–"
     if math.isnan(value):

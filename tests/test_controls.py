@@ -47,7 +47,7 @@ def test_control_within_the_limit_at_any_step_is_incomplete(ar, error):
     assert (judgement.verdict, judgement.code) == (Verdict.INCOMPLETE, ExitCode.INCOMPLETE)
     assert judgement.reason == (
         "the gate proves nothing here: flashdreams{weights_seed=1} must lie beyond the limit of 2x "
-        f"and is {error / 0.01:.2f}x its floor at AR {ar}"
+        f"and is {error / 0.01:.2f}x its noise floor at AR {ar}"
     )
 
 

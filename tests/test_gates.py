@@ -55,7 +55,7 @@ def test_pass_says_that_not_every_step_was_captured():
 
     assert whole.verdict == Verdict.INCOMPLETE
     assert part.verdict == Verdict.PASS
-    assert part.reason.startswith("every captured AR step within 2x its floor")
+    assert part.reason.startswith("every captured AR step within 2x its noise floor")
 
 
 def test_expected_difference_passes():
@@ -78,7 +78,7 @@ def test_error_above_the_limit_fails_at_its_ar_step(ar):
 
     assert (judgement.verdict, judgement.code) == (Verdict.FAIL, ExitCode.PARITY)
     assert f"from AR {ar} on" in judgement.reason
-    assert "2.1x the floor" in judgement.reason
+    assert "2.1x the noise floor" in judgement.reason
 
 
 def test_limit_applies_to_the_floor_of_the_same_ar_step():
@@ -169,7 +169,7 @@ def test_floor_that_is_none_is_no_fault_of_the_candidate(floor):
     judgement = judged(parity=parity)
 
     assert (judgement.verdict, judgement.code) == (Verdict.INCOMPLETE, ExitCode.INCOMPLETE)
-    assert judgement.reason.startswith(f"AR 0 has a floor of {floor:g}")
+    assert judgement.reason.startswith(f"AR 0 has no noise floor to be judged by: it is {floor:g}")
 
 
 def test_nothing_at_all_is_incomplete():

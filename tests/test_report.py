@@ -45,7 +45,7 @@ def pair_row(**changes) -> PairRow:
         limit_origin="twice the bfloat16 error",
         verdict=Verdict.PASS,
         exit_code=ExitCode.PASS,
-        reason="every AR step within 2x its floor; worst 1.20x",
+        reason="every AR step within 2x its noise floor; worst 1.20x",
         settings_differences="[]",
     )
     return replace(row, **changes)

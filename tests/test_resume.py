@@ -176,7 +176,7 @@ def test_cells_are_added_to_a_run(place, undisturbed, tmp_path, replayed):
     assert repair.examine(open_run(tmp_path / "run")) == ()
 
 
-def test_two_writers_lose_nothing(place, undisturbed, tmp_path, replayed):
+def test_two_workers_lose_nothing(place, undisturbed, tmp_path, replayed):
     """Two processes that add different cells to one run at once leave both."""
     run = tmp_path / "run"
     place.run(run, only="left")

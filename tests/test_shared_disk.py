@@ -163,7 +163,7 @@ def test_trial_is_not_run_twice_at_once(tmp_path):
         work.mkdir()
         (run.folder / "work" / "t.owner").write_text(labelled(on_another_host))
         with (
-            pytest.raises(EnvironmentFault, match="is being made by process .* on another"),
+            pytest.raises(EnvironmentFault, match=r"is being made by process .* on another"),
             run.job_folder("t"),
         ):
             pass

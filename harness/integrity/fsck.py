@@ -262,7 +262,7 @@ class _Inspector:
             rows = self._sound(path_of(row_type, part), row_type)
             names = {vars(row)[KEYS[row_type]] for row in rows or ()}
             if any(part_of(name) != part for name in names):
-                problem = f"has a row of {sorted(names)[0]}"
+                problem = f"has a row of {min(names)}"
                 self._note(path_of(row_type, part), problem, Kind.DERIVABLE)
                 rows = None
             found.pop(part, None)

@@ -127,7 +127,7 @@ def _differences(cell: PlannedCell, results: Mapping[str, TrialResult]) -> tuple
 def _comparisons(
     cell: PlannedCell, results: Mapping[str, TrialResult]
 ) -> list[tuple[str, TrialResult, TrialResult]]:
-    """Every candidate and control against the first reference, and the two sides of the floor."""
+    """Each candidate and control against the first reference, and the sides of the noise floor."""
     completed = [r for r in results.values() if r.row.outcome == Outcome.COMPLETED]
     candidates = [r for r in completed if r.row.role == Role.CANDIDATE]
     controls = [r for r in completed if r.row.role == Role.CONTROL]

@@ -53,7 +53,9 @@ def judge(
     return Judgement(
         verdict=Verdict.PASS,
         code=ExitCode.PASS,
-        reason=f"every {_captured(cell)} within {cell.limit:g}x its floor; worst {worst:.2f}x",
+        reason=(
+            f"every {_captured(cell)} within {cell.limit:g}x its noise floor; worst {worst:.2f}x"
+        ),
     )
 
 
@@ -110,23 +112,23 @@ def _complete(cell: PlannedCell, trials: Sequence[TrialRow]) -> Judgement | None
     return None
 
 
-def _floors(parity: Sequence[ParityRow]) -> dict[tuple[int, bool], float]:
-    """The floor of each AR step, of latents and of frames (True)."""
+def _noise_floors(parity: Sequence[ParityRow]) -> dict[tuple[int, bool], float]:
+    """The noise floor of each AR step, of latents and of frames (True)."""
     floor = (row for row in parity if row.comparison == "floor")
     return {(row.ar, row.is_of_frames): row.relative_l2 for row in floor}
 
 
 def _parity(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
-    floors = _floors(parity)
+    floors = _noise_floors(parity)
     compared = [row for row in parity if row.comparison == "pair"]
     for row in sorted(compared, key=lambda row: (row.ar, row.is_of_frames)):
         floor = floors.get((row.ar, row.is_of_frames))
         if floor is None or not 0 < floor < math.inf:
-            what = "no floor" if floor is None else f"a floor of {floor:g}, which is none"
+            size = "" if floor is None else f": it is {floor:g}"
             return Judgement(
                 verdict=Verdict.INCOMPLETE,
                 code=ExitCode.INCOMPLETE,
-                reason=f"AR {row.ar} has {what} to be judged by",
+                reason=f"AR {row.ar} has no noise floor to be judged by{size}",
             )
         if not within(row.relative_l2, floor, cell.limit):
             what = "decoded frames" if row.is_of_frames else "outputs"
@@ -135,7 +137,7 @@ def _parity(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
                 code=ExitCode.PARITY,
                 reason=(
                     f"{what} differ from AR {row.ar} on: relative L2 {row.relative_l2:.2e}, "
-                    f"{row.relative_l2 / floor:.1f}x the floor "
+                    f"{row.relative_l2 / floor:.1f}x the noise floor "
                     f"{floor:.2e} (limit {cell.limit:g}x)"
                 ),
             )
@@ -173,7 +175,7 @@ def _controls(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | Non
 
     Otherwise the gate would pass a model that differs.
     """
-    floors = _floors(parity)
+    floors = _noise_floors(parity)
     for trial in (trial for trial in cell.trials if trial.role == Role.CONTROL):
         errors = {
             (row.ar, row.is_of_frames): row.relative_l2
@@ -186,7 +188,7 @@ def _controls(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | Non
             # The mirror of `within`: NaN is beyond the limit, and nothing compared is not.
             if ratio is not None and not ratio <= cell.limit:
                 continue
-            seen = "was not compared" if ratio is None else f"is {ratio:.2f}x its floor"
+            seen = "was not compared" if ratio is None else f"is {ratio:.2f}x its noise floor"
             return Judgement(
                 verdict=Verdict.INCOMPLETE,
                 code=ExitCode.INCOMPLETE,
@@ -199,7 +201,7 @@ def _controls(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | Non
 
 
 def _ratios(parity: Sequence[ParityRow]) -> list[float]:
-    floors = _floors(parity)
+    floors = _noise_floors(parity)
     return [
         row.relative_l2 / floors[row.ar, row.is_of_frames]
         for row in parity

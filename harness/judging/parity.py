@@ -96,7 +96,7 @@ def _worst_frame(ar: int, candidate: Array, reference: Array) -> dict[str, Any]:
 
 
 def within(error: float, floor: float, limit: float) -> bool:
-    """Whether an error is at most ``limit`` times the floor; NaN and a floor of zero are not."""
+    """Whether an error is at most ``limit`` times the noise floor; NaN and one of zero are not."""
     return math.isfinite(error) and math.isfinite(floor) and floor > 0 and error <= limit * floor
 
 

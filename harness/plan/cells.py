@@ -140,7 +140,7 @@ def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> CellSides:
     """Read a cell's sides; ``official`` stands for the environment of that baseline.
 
     Raises:
-        UsageFault: A side or the floor is not what it should be.
+        UsageFault: A side or the noise floor is not what it should be.
     """
     if len(cell.floor) != 2:
         raise UsageFault(f"{where}: floor names {len(cell.floor)} sides, it takes two")
