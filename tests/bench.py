@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from harness.environments.declared import PROJECT_DIR
 from harness.errors import Interrupted
 from harness.imported_records import ImportedStep, Origin
 from harness.integrity import imports
@@ -23,9 +24,10 @@ from harness.machine.fingerprint import read_machine
 from harness.plan import suites
 from harness.plan.cells import plan_suite
 from harness.records import StepRow, TrialRow
-from harness.store.run import Store, open_run
+from harness.store.run import Store, create_run, open_run
 from reports.render import render_run
 from tests.fakes import samples, workplace
+from tests.fakes.stored import record
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 STEP = (
@@ -61,10 +63,12 @@ def write_log(path: Path, megabytes: int, one_in: int) -> None:
                 ar += 1
 
 
-def start_up() -> float:
-    """``fdbench --help`` in a fresh process."""
-    command = [str(Path(sys.executable).with_name("fdbench")), "--help"]
-    return seconds_of(lambda: subprocess.run(command, capture_output=True, check=True), times=9)
+def seconds_of_command(*words: str) -> float:
+    """Median wall seconds of ``fdbench`` with these words, each time in a fresh process."""
+    command = [str(Path(sys.executable).with_name("fdbench")), *words]
+    return seconds_of(
+        lambda: subprocess.run(command, capture_output=True, check=False, cwd=PROJECT_DIR), times=9
+    )
 
 
 def parse_speed(folder: Path, one_in: int) -> float:
@@ -136,6 +140,37 @@ def overhead_and_report(folder: Path) -> tuple[float, float]:
     return overhead, seconds_of(lambda: render_run(run.folder), times=3)
 
 
+def add_seconds(folder: Path, stored: tuple[int, ...], times: int = 15) -> dict[int, float]:
+    """Median seconds of adding one trial to a run with so many, by how many there were.
+
+    A trial here has what one of seven AR steps leaves: twenty files of a few hundred bytes each.
+    """
+    run = create_run(folder)
+    run.write_record(record())
+    taken: dict[int, list[float]] = {number: [] for number in stored}
+    for number in range(max(stored) + times):
+        name = f"trial.{number}"
+        work = folder / "work" / name
+        work.mkdir(parents=True)
+        for n in range(20):
+            kind = "latents_{:03}.safetensors" if n < 7 else "file_{:03}.txt"
+            (work / kind.format(n)).write_bytes(b"x" * 300)
+        digests = {
+            f"{'captures' if path.suffix == '.safetensors' else 'logs'}/{name}/{path.name}": "0"
+            * 64
+            for path in work.iterdir()
+        }
+        row = dataclasses.replace(samples.trial_row(), trial_id=name)
+        steps = [samples.step_row(trial_id=name, ar=ar) for ar in range(7)]
+        start = time.perf_counter()
+        run.add_trial(work, row, {StepRow: steps}, digests)
+        spent = time.perf_counter() - start
+        for size, found in taken.items():
+            if size <= number < size + times:
+                found.append(spent)
+    return {size: statistics.median(found) for size, found in taken.items()}
+
+
 class _StopsAt(workplace.Silent):
     """A user who stops the run when its n-th trial starts."""
 
@@ -171,6 +206,30 @@ def resume_seconds(folder: Path, trials: int) -> float:
     return user.stopped - start
 
 
+def commands() -> list[tuple[str, str, str]]:
+    """Rows of whole commands, each in a fresh process."""
+    timed = (
+        ("`fdbench --help`", "0.15 s", ("--help",)),
+        ("`fdbench plan` of per-step", "0.3 s", ("plan", "--suite", "per-step", "--gpu", "gb200")),
+        ("`fdbench check` of the H100's run", "0.7 s", ("check", "docs/results/h100")),
+    )
+    return [(what, f"{seconds_of_command(*words):.2f} s", most) for what, most, words in timed]
+
+
+def additions(folder: Path) -> list[tuple[str, str, str]]:
+    """Rows of what adding a trial takes, by how many there are."""
+    taken = add_seconds(folder, (1, 100, 1000))
+    first = taken[1]
+    return [
+        (
+            f"adding a trial to {size:,} stored",
+            f"{1e3 * spent:.0f} ms" + (f", {spent / first:.2f}x" if size > 1 else ""),
+            "1.5x the first" if size > 1 else "-",
+        )
+        for size, spent in taken.items()
+    ]
+
+
 def main() -> None:
     """Measure everything and write the page."""
     here = read_machine()
@@ -180,7 +239,7 @@ def main() -> None:
         folder = Path(name)
         overhead, report = overhead_and_report(folder)
         rows = [
-            ("`fdbench --help`, a fresh process", f"{1e3 * start_up():.0f} ms", "150 ms"),
+            *commands(),
             (
                 "log to Parquet, every second line a step",
                 f"{parse_speed(folder, 2):.0f} MB/s",
@@ -195,6 +254,7 @@ def main() -> None:
             ("peak memory reading 1 GB", f"{parse_memory(folder, 1000):.0f} MiB", "as for 10 MB"),
             ("report over 100,000 step rows", f"{report:.1f} s", "5 s"),
             ("harness time a trial, beside the side's own", f"{1e3 * overhead:.0f} ms", "300 ms"),
+            *additions(folder / "additions"),
             (
                 "resume of a run of 1,000 trials",
                 f"{resume_seconds(folder / 'long', 1000):.1f} s",
