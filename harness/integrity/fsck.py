@@ -303,8 +303,7 @@ class _Inspector:
         recorded = {n for result in self._found.results.values() for n in result.digests}
         recorded |= {n for one in self._found.imports.values() for n in one.digests}
         leftovers = tuple(f.path for f in self._found.findings if f.kind is Kind.LEFTOVER)
-        for path in evidence_files(self._folder):
-            name = str(path.relative_to(self._folder))
+        for name in evidence_files(self._folder):
             if name in self._entries() or name.startswith(leftovers or ("\0",)):
                 continue
             derived = name in recorded or name.endswith(".parquet") or name in RUN_FILES

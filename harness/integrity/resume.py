@@ -13,6 +13,7 @@ from harness.records import PairRow, Plan, PlannedCell, TelemetryRow, TrialRow
 from harness.store.manifest import read_manifest
 from harness.store.run import Store
 from harness.store.run_record import EnvironmentRecord, RunRecord
+from harness.store.tables import part_of
 from runners.protocol.wire import sha256_file
 
 
@@ -136,7 +137,8 @@ def refuse_pruned(run_store: Store, cell_id: str) -> None:
         UsageFault: Captures of a trial of the cell were removed.
     """
     (cell,) = (cell for cell in run_store.read_plan() if cell.cell_id == cell_id)
-    ran = {row.trial_id for row in run_store.read_rows(TrialRow, cell.trial_ids)}
+    stored = run_store.stored_parts(TrialRow)
+    ran = {name for name in cell.trial_ids if part_of(name) in stored}
     entries = read_manifest(run_store.folder).values()
     gone = [one for one in entries if one.pruned and one.path.split("/")[1] in ran]
     if any(not (run_store.folder / one.path).exists() for one in gone):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import IntegrityFault
-from harness.store.durable import BESIDE, files_in, sync, write_text
+from harness.store.durable import BESIDE, sync, write_text
 from harness.store.version import SCHEMA_VERSION, check_version
 
 MANIFEST_FILE, RUN_FILE, RUN_COPY_FILE = "MANIFEST.jsonl", "run.json", "run.copy.json"
@@ -52,8 +52,8 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
     try:
         head, *lines = path.read_text("utf-8").splitlines()
         version = json.loads(head)["schema"]
-        for line in filter(_is_whole, lines):
-            entry = Entry(**json.loads(line))
+        for values in json.loads(f"[{','.join(filter(_is_whole, lines))}]"):
+            entry = Entry(**values)
             if entry.path in RUN_FILES and entry.path in entries:
                 earlier = entries[entry.path]
                 entry = replace(entry, before=(*earlier.before, earlier.sha256))
@@ -103,11 +103,27 @@ def _is_whole(line: str) -> bool:
     return line.endswith("}")
 
 
-def evidence_files(folder: Path) -> list[Path]:
-    """Every file that must stand in the manifest."""
-    below = [path for name in EVIDENCE for path in files_in(folder / name)]
-    copy = folder / RUN_COPY_FILE
-    return [folder / RUN_FILE, *[copy] * copy.exists(), *sorted(folder.glob("*.parquet")), *below]
+def evidence_files(folder: Path) -> list[str]:
+    """Path in the run's folder of every file that must stand in the manifest."""
+    own = [RUN_FILE, *[RUN_COPY_FILE] * (folder / RUN_COPY_FILE).exists()]
+    own += sorted(path.name for path in folder.glob("*.parquet"))
+    return own + [name for part in EVIDENCE for name in _names_below(folder, part)]
+
+
+def _names_below(folder: Path, part: str) -> list[str]:
+    """Paths of the files below a folder of the run; there may be tens of thousands."""
+    try:
+        found = sorted(os.scandir(folder / part), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    names = []
+    for entry in found:
+        name = f"{part}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            names += _names_below(folder, name)
+        elif entry.is_file(follow_symlinks=False):
+            names.append(name)
+    return names
 
 
 def misplaced(folder: Path) -> dict[Path, str]:

@@ -252,9 +252,9 @@ class Store:
         # A run on a read-only disk has no writer to wait for, and none was killed on it.
         with self.writing() if os.access(self.folder, os.W_OK) else nullcontext():
             manifest = read_manifest(self.folder)
-            for path in evidence_files(self.folder):
-                if str(path.relative_to(self.folder)) not in manifest:
-                    yield f"{path.relative_to(self.folder)} is not in {MANIFEST_FILE}"
+            for name in evidence_files(self.folder):
+                if name not in manifest:
+                    yield f"{name} is not in {MANIFEST_FILE}"
             for entry in manifest.values():
                 what = self.fault_of(entry)
                 if what:

@@ -69,8 +69,17 @@ _UNITS = {
 }
 
 
+_SCHEMAS: dict[type, pa.Schema] = {}
+
+
 def schema_of(row_type: type) -> pa.Schema:
     """Parquet schema of a record type: its fields in order, each with its unit."""
+    if row_type not in _SCHEMAS:  # made once: a run may have thousands of files
+        _SCHEMAS[row_type] = _make_schema(row_type)
+    return _SCHEMAS[row_type]
+
+
+def _make_schema(row_type: type) -> pa.Schema:
     columns = [
         pa.field(
             item.name,
@@ -121,7 +130,7 @@ def read_table(path: Path, row_type: type) -> pa.Table:
         content = pa.BufferReader(path.read_bytes())
         # `pq.read_table` would do the same through pyarrow's dataset, and import pandas.
         with pq.ParquetFile(content, page_checksum_verification=True) as file:
-            table = file.read()
+            table = file.read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise IntegrityFault(f"{path}: not a readable Parquet file ({error})") from error
     wanted = schema_of(row_type)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,7 +38,16 @@ def parts_of(folder: Path, row_type: type) -> set[str]:
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write and sync a Parquet file with a checksum a page; its folder is made."""
     path.parent.mkdir(exist_ok=True)
-    pq.write_table(table, path, write_page_checksum=True)
+    # Of a single row, dictionaries and statistics are most of a file and of its reading.
+    is_long = table.num_rows > 1
+    pq.write_table(
+        table,
+        path,
+        write_page_checksum=True,
+        use_dictionary=is_long,
+        write_statistics=is_long,
+        compression="snappy" if is_long else "none",
+    )
     sync(path)
 
 
@@ -69,12 +79,24 @@ def read_parts(
         if row_type in KEYS and len(paths) > 1:
             places = _places(plan())
             paths.sort(key=lambda path: places.get(path.stem, len(places)))
-        return pa.concat_tables([empty_table(row_type), *(read_table(p, row_type) for p in paths)])
+        read = _read_once if row_type is TrialRow else read_table
+        return pa.concat_tables([empty_table(row_type), *(read(path, row_type) for path in paths)])
     old = _without(read_table(whole, row_type), KEYS[row_type], paths, wanted)
     if not paths:
         return old
     table = pa.concat_tables([old, *(read_table(path, row_type) for path in paths)])
     return _in_order(table, KEYS[row_type], _places(plan()))
+
+
+def _read_once(path: Path, row_type: type) -> pa.Table:
+    """A trial's row, which several steps of a command ask for and nobody changes."""
+    found = path.stat()
+    return _read_version(path, row_type, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _read_version(path: Path, row_type: type, *_version: int) -> pa.Table:
+    return read_table(path, row_type)
 
 
 def _without(
