@@ -145,9 +145,9 @@ class Worker:
 
     def _close(self) -> None:
         """Write how the run stands now, other workers considered."""
-        with suppress(OSError):  # another worker has a trial in it
-            (self.store.folder / WORK).rmdir()
         with self.store.writing():
+            with suppress(OSError):  # another worker has a trial in it
+                (self.store.folder / WORK).rmdir()
             record = self.store.read_record()
             left = open_cells(self.store, record.cells)
             if not left:

@@ -77,7 +77,7 @@ def wait_for(what, limit_s=20.0):
 def mine(pid):
     """Containers of a process."""
     found = engine.connect().api.containers(all=True, filters={"label": OWNER})
-    return [one["Id"] for one in found if one["Labels"][OWNER].split()[2] == str(pid)]
+    return [one["Id"] for one in found if one["Labels"][OWNER].split()[3] == str(pid)]
 
 
 @pytest.mark.parametrize("sandbox", ["process"], indirect=True)
@@ -159,9 +159,10 @@ def test_gc_removes_the_temporary_folder_of_a_dead_harness(environment, trial, t
     ("change", "orphan"),
     [
         pytest.param(lambda words: words, False, id="alive"),
-        pytest.param(lambda words: [*words[:3], "1"], True, id="pid-used-again"),
-        pytest.param(lambda words: ["before", *words[1:]], True, id="machine-restarted"),
-        pytest.param(lambda words: [words[0], "pid:[1]", *words[2:]], False, id="other-namespace"),
+        pytest.param(lambda words: [*words[:4], "1"], True, id="pid-used-again"),
+        pytest.param(
+            lambda words: [*words[:2], "pid:[1]", *words[3:]], False, id="other-namespace"
+        ),
         pytest.param(lambda words: words[:3], False, id="no-label"),
     ],
 )

@@ -48,6 +48,12 @@ for number in range(int(sys.argv[4])):
 """
 
 
+@pytest.fixture(autouse=True)
+def named(monkeypatch):
+    """This machine has a name and an id, which not every container gives it."""
+    monkeypatch.setattr("harness.machine.owners._host", lambda: "here:0123456789abcdef")
+
+
 def write_at_once(run, locks, writers=2):
     """Several processes that add trials to one run at once; statuses."""
     words = [sys.executable, "-c", WRITER, str(run)]
@@ -243,6 +249,14 @@ def test_label_of_an_earlier_fdbench_is_judged_where_it_can_be():
     assert not is_orphan(f"{boot} {namespace} {pid} {started}")
     assert is_orphan(f"{boot} {namespace} {pid} 1")
     assert not is_orphan(f"another-boot {namespace} {pid} {started}")
+
+
+def test_machine_without_an_id_is_not_told_from_another_by_its_name(monkeypatch):
+    """Containers of several machines may all have one name: nothing is known of an earlier boot."""
+    monkeypatch.setattr("harness.machine.owners._host", lambda: "localhost:")
+
+    assert not is_orphan(labelled(before_a_restart))
+    assert is_orphan(labelled(ended))
 
 
 def test_run_file_of_either_writer_is_good(tmp_path):

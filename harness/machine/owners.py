@@ -44,7 +44,8 @@ def is_orphan(owner: str) -> bool:
         return False
     host, boot, namespace, pid, started = words
     if boot != _boot():
-        return host == _host()
+        # Restarted since, if this is that machine; without an id, machines may share a name.
+        return host == _host() and not host.endswith(":")
     return namespace == _namespace() and _started(int(pid)) != started
 
 

@@ -9,7 +9,7 @@ trials or cells, so that writers whom a lock does not keep apart cannot lose a r
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,10 @@ class Store:
             EnvironmentFault: Another process runs the trial, though this one holds its cell.
         """
         work = self.folder / WORK / trial_id
-        work.parent.mkdir(exist_ok=True)
-        with claimed(work):
+        with ExitStack() as held:
+            with self.writing():  # a worker that ends removes the folder around it if it is empty
+                work.parent.mkdir(exist_ok=True)
+                held.enter_context(claimed(work))
             shutil.rmtree(work, ignore_errors=True)
             yield work
 
