@@ -100,8 +100,63 @@ def test_line_that_a_killed_writer_left_unfinished_is_none(filled):
         path.write_bytes(content + line[:cut])
         filled.verify()
         filled.register({"run.json": entries["run.json"].sha256})
+        assert path.read_text().splitlines()[-2] == '{"unfinished": "the line above"}'
         filled.verify()
         assert read_manifest(filled.folder).keys() == entries.keys()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("garbage", id="garbage"),
+        pytest.param("[]", id="list"),
+        pytest.param('{"path": 5, "sha256": "x"}', id="number-for-a-path"),
+        pytest.param('{"path": "x", "sha256": 5}', id="number-for-a-digest"),
+        pytest.param("[" * 100_000, id="deep"),
+    ],
+)
+@pytest.mark.parametrize("is_last", [True, False], ids=["last", "in-the-middle"])
+def test_line_that_is_none_is_refused(filled, line, is_last):
+    """Only what a killed writer may have left counts for nothing."""
+    path = filled.folder / MANIFEST_FILE
+    lines = path.read_text().splitlines(keepends=True)
+    lines.insert(len(lines) if is_last else 2, line + "\n")
+    path.write_text("".join(lines))
+
+    with pytest.raises(IntegrityFault, match=r"MANIFEST\.jsonl: not a manifest"):
+        filled.verify()
+
+
+def test_line_in_the_middle_that_lost_its_end_is_refused(filled):
+    """A writer that was killed leaves such a line at the end, or under the next one's remark."""
+    path = filled.folder / MANIFEST_FILE
+    first, second, rest = path.read_text().split("\n", 2)
+    path.write_text("\n".join((first, second.replace("}", "]"), rest)))
+
+    with pytest.raises(IntegrityFault, match=r"MANIFEST\.jsonl: not a manifest"):
+        filled.verify()
+
+
+@pytest.mark.parametrize("table", ["pairs", "trials", "parity", "steps"])
+def test_link_among_the_parts_is_no_part(filled, tmp_path, table):
+    """It is read by nobody who has not been told of it."""
+    (part,) = list((filled.folder / table).glob("*.parquet"))[:1]
+    (tmp_path / "elsewhere").write_bytes(part.read_bytes())
+    (filled.folder / table / "zz.parquet").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(IntegrityFault, match=r"zz\.parquet is not in MANIFEST"):
+        filled.verify()
+
+
+def test_earlier_record_that_is_put_back_is_noticed(filled):
+    """It has a good digest of its own, and it is not the one that was entered last."""
+    path = filled.folder / "run.json"
+    earlier = path.read_bytes()
+    filled.write_record(replace(filled.read_record(), description="later"))
+    path.write_bytes(earlier)
+
+    with pytest.raises(IntegrityFault, match=r"run\.json was altered"):
+        filled.verify()
 
 
 def test_line_that_was_altered_is_refused(filled):

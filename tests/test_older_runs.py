@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from harness.errors import Interrupted
@@ -89,6 +90,19 @@ def test_it_is_repaired(fake_run, run, layout, name):
     assert repair.examine(open_run(run)) == ()
     unvouched = WHOLE if name == "MANIFEST.jsonl" else (name,) * (name in WHOLE)
     assert [one for one in WHOLE if not (run / one).exists()] == list(unvouched)
+
+
+def test_cells_without_a_distance_are_added_to_it(place, tmp_path):
+    """A table and a part without rows are read together, too."""
+    run = tmp_path / "run"
+    place.run(run, only="left")
+    older.age(run, older.Layout())
+    table = pq.read_table(run / "parity.parquet")
+    older.write(table.slice(0, 0), run / "parity.parquet")
+    open_run(run).write_rows([], ParityRow, "other")
+
+    assert open_run(run).read_rows(ParityRow) == []
+    assert open_run(run).read_rows(ParityRow, ["other"]) == []
 
 
 @pytest.mark.parametrize("name", ["h100", "h100-overhead", "h200"])

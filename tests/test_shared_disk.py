@@ -1,6 +1,7 @@
 """Machines that share a disk: file locks may keep nobody out, and other hosts' work is theirs."""
 
-import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from harness.errors import EnvironmentFault
 from harness.integrity import gc, repair
 from harness.machine.owners import claimed, is_claimed, is_orphan, owner_label
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
+from harness.store import staging
 from harness.store.manifest import read_manifest
 from harness.store.run import create_run, open_run
 from tests.fakes import samples, stored
@@ -259,14 +261,120 @@ def test_machine_without_an_id_is_not_told_from_another_by_its_name(monkeypatch)
     assert is_orphan(labelled(ended))
 
 
-def test_run_file_of_either_writer_is_good(tmp_path):
-    """Two that write it at once may end in another order than they entered it; it proves itself."""
+def test_record_of_two_writers_is_the_one_that_is_there(tmp_path, monkeypatch):
+    """One enters its version between another's entry and rename; the manifest has the last."""
     run = create_run(tmp_path / "run")
     run.write_record(stored.record(description="first"))
-    first = (run.folder / "run.json").read_bytes()
-    run.write_record(stored.record(description="second"))
-    (run.folder / "run.json").write_bytes(first)
+    other, rename = open_run(run.folder), staging.publish
+
+    def late(folder, staged, name):
+        monkeypatch.setattr("harness.store.run.publish", rename)
+        monkeypatch.setattr(other, "_lock", nullcontext_lock())
+        other.write_record(stored.record(description="of the other"))
+        rename(folder, staged, name)
+
+    monkeypatch.setattr("harness.store.run.publish", late)
+    run.write_record(stored.record(description="of this one"))
+
+    run.verify()
+    assert run.read_record().description == "of this one"
+    assert repair.examine(run) == ()
+
+
+class nullcontext_lock:  # noqa: N801  stands for an object
+    """A lock that keeps nobody out."""
+
+    is_locked = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+
+def test_change_that_another_host_entered_is_ended(tmp_path, monkeypatch):
+    """Killed between entry and rename: what the manifest has is published, whoever wrote it."""
+    run = create_run(tmp_path / "run")
+    run.write_record(stored.record())
+    row = samples.trial_row(trial_id="t")
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.store.run.publish", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run.write_rows([row], TrialRow, "t")
+    (change,) = (run.folder / ".staging").iterdir()
+    (change / "owner").write_text(labelled(on_another_host))
+    (change / "half").write_text("not entered")
+
+    run.verify()
+    assert run.read_rows(TrialRow) == [row]
+    assert (change / "half").read_text() == "not entered"
+
+
+def interrupt(*_arguments):
+    """Stand in for a step at which a writer dies."""
+    raise KeyboardInterrupt
+
+
+def test_captures_that_another_host_is_moving_are_left(fake_run, tmp_path):
+    """They are in their place before the logs are; whoever looks meanwhile touches neither."""
+    run = shutil.copytree(fake_run, tmp_path / "run")
+    (trial, *_) = open_run(run).read_plan()[0].trials
+    name = f"{trial.trial_id}.again"
+    (run / "captures" / name).mkdir()
+    (run / "captures" / name / "latents_ar000.safetensors").write_text("x")
+    (run / "work" / name).mkdir(parents=True)
+    (run / "work" / f"{name}.owner").write_text(labelled(on_another_host))
+    repair.settle(open_run(run))
+
+    assert (run / "captures" / name / "latents_ar000.safetensors").exists()
+
+
+def test_repair_adds_to_the_manifest(fake_run, tmp_path):
+    """What another writer enters meanwhile stays: nothing that can be read is written anew."""
+    run = shutil.copytree(fake_run, tmp_path / "run")
+    before = (run / "MANIFEST.jsonl").read_bytes()
+    (part,) = list((run / "trials").iterdir())[:1]
+    part.unlink()
+    assert repair.repair(open_run(run)).left == ()
+    assert repair.prune(open_run(run)) > 0
+
+    assert (run / "MANIFEST.jsonl").read_bytes().startswith(before)
+    assert repair.examine(open_run(run)) == ()
+
+
+def test_claim_that_a_full_disk_cut_short_is_none(small_disk, monkeypatch):
+    """Nobody could tell whose an empty one is."""
+    monkeypatch.setattr("harness.machine.owners.owner_label", lambda: "x" * (4 << 20))
+    with pytest.raises(OSError, match="No space left"), claimed(small_disk / "x"):
+        pass
+
+    assert not (small_disk / "x.owner").exists()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"", None], ids=["no-text", "empty", "folder"])
+def test_label_that_cannot_be_read_stops_nothing(tmp_path, content):
+    """Nobody knows whose it is, so what it marks stays."""
+    run = create_run(tmp_path / "run")
+    run.write_record(stored.record())
+    change = run.folder / ".staging" / "x"
+    (change / "owner" if content is None else change).mkdir(parents=True)
+    if content is not None:
+        (change / "owner").write_bytes(content)
     run.verify()
 
-    assert json.loads(first)["description"] == "first"
-    assert run.read_record().description == "first"
+    assert change.is_dir()
+
+
+def test_folder_that_nobody_signed_goes_after_a_while(tmp_path):
+    """Its writer was killed before it could; it has written nothing yet."""
+    run = create_run(tmp_path / "run")
+    run.write_record(stored.record())
+    change = run.folder / ".staging" / "x"
+    change.mkdir()
+    run.verify()
+    assert change.is_dir()
+    os.utime(change, (0, 0))
+    run.verify()
+
+    assert not change.exists()

@@ -115,6 +115,8 @@ def build_environment(
 def _make(name: str, declared: Environment, target: Path, report: Callable[[str], None]) -> None:
     """Fill an environment's folder from scratch, unless another host is filling it."""
     with claimed(target):
+        if (target / _MARKER).exists():  # another host has made it meanwhile
+            return
         report(f"making environment {name}: {len(declared.packages)} packages, a minute or two")
         shutil.rmtree(target, ignore_errors=True)
         _install(name, declared, target)

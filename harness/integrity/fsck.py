@@ -11,6 +11,7 @@ from harness.integrity.findings import Finding, Kind
 from harness.integrity.imports import Imported
 from harness.integrity.rejudging import rejudge
 from harness.judging import cell_verdict
+from harness.machine.owners import is_claimed
 from harness.plan.cells import repeat_of
 from harness.records import Outcome, PairRow, ParityRow, PlannedCell, PlannedTrial, TrialRow
 from harness.store.manifest import (
@@ -26,7 +27,7 @@ from harness.store.manifest import (
     read_manifest,
     unfinished_files,
 )
-from harness.store.run import CAPTURES, LOGS, Store
+from harness.store.run import CAPTURES, LOGS, WORK, Store
 from harness.store.run_record import RunRecord, load_record
 from harness.store.schema import PARTED, TABLES, WHOLE, Row, read_table, to_rows
 from harness.store.staging import abandoned
@@ -140,8 +141,14 @@ class _Inspector:
                 self._note(path, "was never finished", Kind.LEFTOVER)
         for path in sorted((self._folder / CAPTURES).glob("*")):
             is_known = any(name.startswith(f"{LOGS}/{path.name}/") for name in self._entries())
-            if not is_known and not (self._folder / LOGS / path.name).exists():
+            is_moving = self._is_moving(f"{CAPTURES}/{path.name}")
+            if not is_known and not is_moving and not (self._folder / LOGS / path.name).exists():
                 self._note(path, "belongs to no finished trial", Kind.LEFTOVER)
+
+    def _is_moving(self, name: str) -> bool:
+        """Whether a process that may be alive is moving a trial's file there now."""
+        folder, trial_id, *_ = (*name.split("/"), "")
+        return folder in (LOGS, CAPTURES) and is_claimed(self._folder / WORK / trial_id)
 
     def _entries(self) -> dict[str, Entry]:
         return self._found.manifest or {}
@@ -305,6 +312,8 @@ class _Inspector:
         leftovers = tuple(f.path for f in self._found.findings if f.kind is Kind.LEFTOVER)
         for name in evidence_files(self._folder):
             if name in self._entries() or name.startswith(leftovers or ("\0",)):
+                continue
+            if self._is_moving(name):
                 continue
             derived = name in recorded or name.endswith(".parquet") or name in RUN_FILES
             kind = Kind.DERIVABLE if derived else Kind.FOREIGN

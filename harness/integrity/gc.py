@@ -109,6 +109,7 @@ def _unfinished(folder: Path) -> Iterator[str]:
     held = [cell.cell_id for cell in run.read_plan() if run.is_held(cell.cell_id)]
     if held:
         return
-    for path in run.unfinished_jobs():
-        run.remove([path])
-        yield f"folder {path}"
+    with run.writing():  # which ends the changes that a dead process has left
+        for path in run.unfinished_jobs():
+            run.remove([path])
+            yield f"folder {path}"

@@ -244,20 +244,18 @@ def _add(run_store: Store, candidate: Candidate) -> None:
         UsageFault: It is not what was read any more.
     """
     record = candidate.record
-    work = run_store.folder / WORK / f"{IMPORTS}.{record.import_id}"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    shutil.copyfile(candidate.path, work / LOG_FILE)
-    if wire.sha256_file(work / LOG_FILE) != record.log_sha256:
-        shutil.rmtree(work)
-        raise UsageFault(f"{candidate.path} changed while it was read; import it when it is done")
-    wire.write_json(work / RECORD_FILE, record)
-    place, table = (
-        run_store.folder / IMPORTS / record.import_id,
-        table_of(candidate.parsed, record),
-    )
-    digests = digests_of(work, record)
-    run_store.add_import(work, place, table, row_type_of(record), digests)
+    with run_store.job_folder(f"{IMPORTS}.{record.import_id}") as work:
+        work.mkdir()
+        shutil.copyfile(candidate.path, work / LOG_FILE)
+        if wire.sha256_file(work / LOG_FILE) != record.log_sha256:
+            shutil.rmtree(work)
+            raise UsageFault(
+                f"{candidate.path} changed while it was read; import it when it is done"
+            )
+        wire.write_json(work / RECORD_FILE, record)
+        place = run_store.folder / IMPORTS / record.import_id
+        table, digests = table_of(candidate.parsed, record), digests_of(work, record)
+        run_store.add_import(work, place, table, row_type_of(record), digests)
     with suppress(OSError):  # a trial runs now
         (run_store.folder / WORK).rmdir()
 

@@ -18,6 +18,7 @@ from harness.store.manifest import (
     RUN_FILE,
     RUN_FILES,
     Entry,
+    append_manifest,
     misplaced,
     read_manifest,
     write_manifest,
@@ -106,12 +107,13 @@ def prune(run_store: Store) -> int:
         judged = {pair.cell_id for pair in run_store.read_rows(PairRow)}
         rows = run_store.read_rows(TrialRow)
         needed = {f"{CAPTURES}/{row.trial_id}" for row in rows if row.cell_id not in judged}
-        entries = read_manifest(run_store.folder)
-        for name, entry in entries.items():
-            if name.startswith(f"{CAPTURES}/") and name.rpartition("/")[0] not in needed:
-                entries[name] = Entry(path=name, sha256=entry.sha256, pruned=True)
+        pruned = [
+            replace(entry, pruned=True)
+            for name, entry in read_manifest(run_store.folder).items()
+            if name.startswith(f"{CAPTURES}/") and name.rpartition("/")[0] not in needed
+        ]
         # The manifest first: a kill in between leaves files that may be absent, not missing ones.
-        write_manifest(run_store.folder, entries.values())
+        append_manifest(run_store.folder, pruned)
         folders = (run_store.folder / CAPTURES).glob("*")
         unneeded = [one for one in folders if f"{CAPTURES}/{one.name}" not in needed]
         captures = [path for folder in unneeded for path in files_in(folder)]
@@ -153,29 +155,40 @@ def _mend(run_store: Store, before: Inspection) -> Repaired:
 
 def _restore_manifest(run_store: Store, record: RunRecord, found: Inspection) -> None:
     """Keep what it says of raw files; add only digests that a sealed file vouches for."""
-    if found.manifest is None:
-        run_store.remove([run_store.folder / MANIFEST_FILE])
-    entries = dict(found.manifest or {})
-    vouched = [result.digests for result in found.results.values()]
-    vouched += [imported.digests for imported in found.imports.values()]
-    for digests in vouched:
-        for name, digest in digests.items():
-            gone = record.pruned and not (run_store.folder / name).exists()
-            pruned = gone and name.startswith(f"{CAPTURES}/")
-            entries.setdefault(name, Entry(path=name, sha256=digest, pruned=pruned))
+    before = found.manifest or {}
+    vouched: dict[str, str] = {}
+    for result in found.results.values():
+        vouched |= result.digests
+    for imported in found.imports.values():
+        vouched |= imported.digests
+    added = {
+        name: Entry(path=name, sha256=digest, pruned=_is_pruned(run_store, record, name))
+        for name, digest in vouched.items()
+        if name not in before
+    }
     wrong = {finding.path for finding in found.findings}
     # Tables of schema 2 that nothing vouches for any more; parts take their place.
-    stale = {name for name in WHOLE.values() if name in wrong or name not in entries}
+    stale = {name for name in WHOLE.values() if name in wrong or name not in before}
     derived = _tables_of(found).keys() | {one.table_name for one in found.imports.values()}
-    entries = {
-        name: entry
-        for name, entry in entries.items()
-        if (name in derived or name.split("/")[0] not in PARTS) and name not in stale
+    dropped = {
+        name: replace(entry, dropped=True)
+        for name, entry in before.items()
+        if (name not in derived and name.split("/")[0] in PARTS) or name in stale
     }
-    write_manifest(run_store.folder, entries.values())
+    if found.manifest is None:
+        run_store.remove([run_store.folder / MANIFEST_FILE])
+        write_manifest(run_store.folder, added.values())
+    elif added or dropped:
+        append_manifest(run_store.folder, [*added.values(), *dropped.values()])
     run_store.remove(run_store.folder / name for name in stale)
-    if wrong & {*RUN_FILES} or RUN_FILE not in entries:
+    if wrong & {*RUN_FILES} or RUN_FILE not in before:
         run_store.write_record(record)
+
+
+def _is_pruned(run_store: Store, record: RunRecord, name: str) -> bool:
+    """Whether a file that the manifest lacks is absent on purpose."""
+    is_capture = name.startswith(f"{CAPTURES}/")
+    return record.pruned and is_capture and not (run_store.folder / name).exists()
 
 
 def _tables_of(found: Inspection) -> dict[str, tuple[type[Any], Sequence[Any]]]:
@@ -203,8 +216,10 @@ def _wrong_files(found: Inspection) -> set[str]:
 
 def _restore_tables(run_store: Store, found: Inspection) -> None:
     """Write each part that is not what it should be; one that belongs to nothing goes."""
+    # The files first: what is among them and was entered since is nobody's leftover.
+    there = [path for part in PARTS for path in (run_store.folder / part).glob("*.parquet")]
     known = read_manifest(run_store.folder)
-    for path in [path for part in PARTS for path in (run_store.folder / part).glob("*.parquet")]:
+    for path in there:
         if str(path.relative_to(run_store.folder)) not in known:
             run_store.remove([path])
     wrong = _wrong_files(found)

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from harness.errors import IntegrityFault
+from harness.machine.owners import is_claimed
 from harness.records import TrialRow
 from harness.store.manifest import read_manifest, unfinished_files
-from harness.store.run import CAPTURES, LOGS, Store
+from harness.store.run import CAPTURES, LOGS, WORK, Store
 from harness.store.tables import part_of
 from harness.trials.evidence import TRIAL_FILE
 
@@ -24,7 +25,12 @@ def is_settled(run_store: Store) -> bool:
     except IntegrityFault:
         return False
     recorded = {part_of(Path(name).parent.name) for name in entries if _is_trial(name)}
-    kept = {path.name for part in (LOGS, CAPTURES) for path in (folder / part).glob("*")}
+    kept = {
+        part_of(path.name)
+        for part in (LOGS, CAPTURES)
+        for path in (folder / part).glob("*")
+        if not is_claimed(folder / WORK / path.name)
+    }
     return (
         recorded == stored
         and kept <= recorded

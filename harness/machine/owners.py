@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from harness.errors import EnvironmentFault
 
@@ -52,8 +53,8 @@ def is_orphan(owner: str) -> bool:
 def owner_of(label: Path) -> str:
     """What an owner file says; nothing where there is none, or it is another user's."""
     try:
-        return label.read_text("utf-8")
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return label.read_text("utf-8", "replace")
+    except OSError:
         return ""
 
 
@@ -104,7 +105,7 @@ def claimed(place: Path) -> Iterator[None]:
     while True:
         try:
             with label.open("x", encoding="utf-8") as file:
-                file.write(own)
+                _sign(file, label, own)
             break
         except FileExistsError:
             owner = owner_of(label)
@@ -118,6 +119,15 @@ def claimed(place: Path) -> Iterator[None]:
         yield
     finally:
         label.unlink(missing_ok=True)
+
+
+def _sign(file: TextIO, label: Path, own: str) -> None:
+    try:
+        file.write(own)
+        file.flush()
+    except OSError:  # a full disk; nobody could tell whose an empty label is
+        label.unlink(missing_ok=True)
+        raise
 
 
 def is_claimed(place: Path) -> bool:

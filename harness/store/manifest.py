@@ -1,7 +1,7 @@
 """``MANIFEST.jsonl``: digest of every evidence file of a run, one JSON object a line.
 
 It grows: whoever adds files appends their lines in one write, and of two lines with one path the
-later holds. Only a repair and a prune write it anew.
+later holds. Only where it cannot be read does a repair write it anew.
 """
 
 import errno
@@ -23,6 +23,8 @@ PARTS = ("steps", "telemetry", "trials", "pairs", "parity", *IMPORTED)
 """Tables: folders with a file for each trial, cell or import."""
 EVIDENCE = (*PARTS, "logs", "captures", IMPORTS)
 """Folders in which every file must stand in the manifest; what a report added does not."""
+STAGING = ".staging"
+"""Folder of the changes that are being made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +36,8 @@ class Entry:
     sha256: str
     pruned: bool = False
     """Removed on purpose; its digest stays."""
-    before: tuple[str, ...] = ()
-    """Digests of a run file's earlier versions. It has a digest of its own inside, and where locks
-    keep nobody out two writers may end in another order than they began."""
+    dropped: bool = False
+    """No file of the run any more: a repair removed a table that belongs to nothing."""
 
 
 def read_manifest(folder: Path) -> dict[str, Entry]:
@@ -50,29 +51,28 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
         return {}
     entries: dict[str, Entry] = {}
     try:
-        head, *lines = path.read_text("utf-8").splitlines()
+        head, *lines = _whole_lines(path.read_text("utf-8"))
         version = json.loads(head)["schema"]
-        for values in json.loads(f"[{','.join(filter(_is_whole, lines))}]"):
+        for values in json.loads(f"[{','.join(lines)}]"):
             entry = Entry(**values)
-            if entry.path in RUN_FILES and entry.path in entries:
-                earlier = entries[entry.path]
-                entry = replace(entry, before=(*earlier.before, earlier.sha256))
-            entries[entry.path] = entry
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            if entry.dropped:
+                entries.pop(entry.path, None)
+            else:
+                entries[_text(entry.path)] = replace(entry, sha256=_text(entry.sha256))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise IntegrityFault(f"{path}: not a manifest ({error})") from error
     check_version(path, version)
     return entries
 
 
 def append_manifest(folder: Path, entries: Iterable[Entry]) -> None:
-    """Add files, or the present digest of files that were added before."""
+    """Add files, or what is known of them now."""
     path = folder / MANIFEST_FILE
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         size = os.fstat(descriptor).st_size
-        # A line that a killed writer left unfinished is ended; see `_is_whole`.
         is_torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
-        text = ("\n" if is_torn else "") if size else _HEAD
+        text = (f"\n{_UNFINISHED}\n" if is_torn else "") if size else _HEAD
         text += "".join(map(_line, sorted(entries, key=lambda entry: entry.path)))
         content = text.encode()
         if os.write(descriptor, content) < len(content):
@@ -85,22 +85,40 @@ def append_manifest(folder: Path, entries: Iterable[Entry]) -> None:
 
 
 def write_manifest(folder: Path, entries: Iterable[Entry]) -> None:
-    """Write all entries in place of those before."""
+    """Write all entries in place of a manifest that cannot be read."""
     lines = map(_line, sorted(entries, key=lambda entry: entry.path))
     write_text(folder / MANIFEST_FILE, _HEAD + "".join(lines))
 
 
 _HEAD = json.dumps({"schema": SCHEMA_VERSION}) + "\n"
+_UNFINISHED = '{"unfinished": "the line above"}'
+"""What a writer says of a line that a killed one left without its end."""
 
 
 def _line(entry: Entry) -> str:
     values: dict[str, object] = {"path": entry.path, "sha256": entry.sha256}
-    return json.dumps(values | ({"pruned": True} if entry.pruned else {})) + "\n"
+    values |= {mark: True for mark in ("pruned", "dropped") if getattr(entry, mark)}
+    return json.dumps(values) + "\n"
 
 
-def _is_whole(line: str) -> bool:
-    """Whether a line was written to its end; the files of one that was not are entered again."""
-    return line.endswith("}")
+def _whole_lines(text: str) -> list[str]:
+    """Lines that were written to their end; the files of one that was not are entered again."""
+    *lines, last = text.split("\n")
+    if last.endswith("}"):  # all but its end of line
+        lines.append(last)
+    kept: list[str] = []
+    for line in lines:
+        if line != _UNFINISHED:
+            kept.append(line)
+        elif not kept[-1].endswith("}"):
+            kept.pop()
+    return kept
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 def evidence_files(folder: Path) -> list[str]:
@@ -121,7 +139,7 @@ def _names_below(folder: Path, part: str) -> list[str]:
         name = f"{part}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
             names += _names_below(folder, name)
-        elif entry.is_file(follow_symlinks=False):
+        else:  # a link is no file of a run, and never stands in its manifest
             names.append(name)
     return names
 
@@ -130,7 +148,7 @@ def misplaced(folder: Path) -> dict[Path, str]:
     """Folders where a run keeps a file, and files where it keeps a folder, with what each is."""
     files = [folder / name for name in (MANIFEST_FILE, *RUN_FILES)]
     files += [path for part in (".", *PARTS) for path in (folder / part).glob("*.parquet")]
-    folders = [folder / name for name in EVIDENCE]
+    folders = [folder / name for name in (*EVIDENCE, STAGING, "work")]
     found = {path: "is a folder where a file belongs" for path in files if path.is_dir()}
     return found | {path: "is a file where a folder belongs" for path in folders if path.is_file()}
 

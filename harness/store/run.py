@@ -33,12 +33,14 @@ from harness.store.manifest import (
 )
 from harness.store.run_record import RunRecord, dump_record, load_record
 from harness.store.schema import Row, to_rows, to_table
-from harness.store.staging import abandoned, publish, settle, staging
+from harness.store.staging import is_anything_staged, publish, settle, staging
 from harness.store.tables import part_of, parts_of, path_of, read_parts, write_parquet
 from runners.protocol.wire import sha256_file
 
 _LOOK_S = 3.0
 """How long somebody may hold a cell who only looks whether it is held."""
+_AGREE_TIMES = 10
+"""How often a writer of the record makes sure that it and the manifest say the same."""
 Parts = Mapping[type[Any], Sequence[Any]]
 """Rows of a trial by the table that they are of."""
 
@@ -164,6 +166,12 @@ class Store:
     def write_record(self, record: RunRecord) -> None:
         """Write what the run was asked for, and how it stands; twice, for no log repeats it."""
         self._change(dict.fromkeys(RUN_FILES, dump_record(record)))
+        for _ in range(_AGREE_TIMES):
+            # Where locks keep nobody out, two may end in another order than they entered theirs.
+            entries = read_manifest(self.folder)
+            if all(name in entries and not self.fault_of(entries[name]) for name in RUN_FILES):
+                return
+            self._change(dict.fromkeys(RUN_FILES, (self.folder / RUN_FILE).read_text("utf-8")))
 
     def read_record(self) -> RunRecord:
         """Read ``run.json``.
@@ -267,8 +275,7 @@ class Store:
         path = self.folder / entry.path
         if not path.is_file():
             return "" if entry.pruned else "is missing"
-        is_known = sha256_file(path) in (entry.sha256, *entry.before)
-        return "" if is_known else "was altered after the run"
+        return "" if sha256_file(path) == entry.sha256 else "was altered after the run"
 
     def remove(self, paths: Iterable[Path]) -> None:
         """Remove files and folders that are no evidence, or can be derived again."""
@@ -300,7 +307,7 @@ class Store:
 
     def _settle(self) -> None:
         """End the changes that broke off."""
-        if abandoned(self.folder):
+        if is_anything_staged(self.folder):
             try:
                 entries = read_manifest(self.folder)
             except IntegrityFault:  # fsck says so; nothing may be thrown away on its word

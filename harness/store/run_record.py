@@ -135,7 +135,7 @@ def load_record(path: Path) -> RunRecord:
         raise IntegrityFault(f"{path} is missing") from error
     except OSError as error:
         raise IntegrityFault(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityFault(f"{path}: not JSON ({error})") from error
     if not isinstance(values, dict):
         raise IntegrityFault(f"{path}: not the record of a run")

@@ -116,7 +116,7 @@ def _without(
 def _in_order(table: pa.Table, key: str, places: dict[str, int]) -> pa.Table:
     """Rows as planned, whatever order their trials ended in."""
     order = [places.get(part_of(name), len(places)) for name in table.column(key).to_pylist()]
-    return table.take(sorted(range(len(order)), key=order.__getitem__))
+    return table.take(pa.array(sorted(range(len(order)), key=order.__getitem__), pa.int64()))
 
 
 def _places(cells: Iterable[PlannedCell]) -> dict[str, int]:
