@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,9 +12,10 @@ from harness.errors import Interrupted
 from harness.integrity import repair
 from harness.integrity.findings import Kind
 from harness.records import PairRow, ParityRow, StepRow, TrialRow
-from harness.store.run import open_run
+from harness.store.run import create_run, open_run
+from harness.store.schema import to_table
 from reports.render import render_run
-from tests.fakes import older, workplace
+from tests.fakes import older, samples, stored, workplace
 from tests.fakes.command import fdbench
 from tests.test_workers import Stopping
 
@@ -112,3 +114,22 @@ def test_committed_runs_are_of_an_older_layout(name):
 
     assert json.loads((run / "run.json").read_text())["schema"] == 2
     assert (run / "trials.parquet").is_file()
+
+
+@pytest.mark.parametrize("num_whole", [0, 1, 3])
+def test_rows_come_as_planned(tmp_path, num_whole):
+    """Whatever order trials ended in, and whichever of them are in a table of then."""
+    cell = samples.cell()
+    planned = (replace(cell, trials=cell.trials[::-1]),)
+    run = create_run(tmp_path / "run")
+    run.write_record(stored.record(plan=planned))
+    names = [trial.trial_id for trial in planned[0].trials]
+    rows = [samples.trial_row(trial) for trial in sorted(cell.trials, key=lambda t: t.trial_id)]
+    if num_whole:
+        whole = to_table(rows[-num_whole:], TrialRow)
+        older.write(whole, run.folder / "trials.parquet")
+    for row in rows[: len(rows) - num_whole]:
+        run.write_rows([row], TrialRow, row.trial_id)
+
+    assert [row.trial_id for row in run.read_rows(TrialRow)] == names
+    assert [row.trial_id for row in run.read_rows(TrialRow, names[1:3])] == names[1:3]

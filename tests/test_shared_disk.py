@@ -378,3 +378,13 @@ def test_folder_that_nobody_signed_goes_after_a_while(tmp_path):
     run.verify()
 
     assert not change.exists()
+
+
+def test_change_that_is_being_made_is_not_settled(tmp_path):
+    """Not even by another thread of its process, whom a broken lock lets in."""
+    run = create_run(tmp_path / "run")
+    run.write_record(stored.record())
+    with staging.staging(run.folder) as change:
+        (change / "x").write_text("half")
+        open_run(run.folder).verify()
+        assert (change / "x").read_text() == "half"
