@@ -257,8 +257,9 @@ def test_altered_weights_are_refused(flashdreams_env, tmp_path):
     """A side hashes the bytes that it loads; others than the job's stop it, naming both digests."""
     (tmp_path / "weights").write_bytes(b"other bytes")
     code = (
-        "from runners.protocol import inputs, wire\n"
-        f"inputs.load_artifact(wire.Artifact(path={str(tmp_path / 'weights')!r}, sha256='aa'))"
+        "from runners.protocol import seeded_inputs, wire\n"
+        f"other = wire.Artifact(path={str(tmp_path / 'weights')!r}, sha256='aa')\n"
+        "seeded_inputs.load_artifact(other)"
     )
     done = subprocess.run(
         [flashdreams_env.folder / "bin" / "python", "-c", code],
