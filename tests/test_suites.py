@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.environments.declared import load_environments
+from harness.environments.declared import driven, load_environments
 from harness.errors import UsageFault
 from harness.plan import suites
-from harness.plan.cells import plan_suite
+from harness.plan.cells import make_plan, plan_suite
 from harness.plan.suites import OVERRIDES, Recipe, Suite, load_suite, load_toml, parse_side
-from harness.workflow import RunRequest, make_plan
 from runners.protocol.wire import Job
 from tests.fakes.command import fdbench
 
@@ -176,7 +175,7 @@ def test_impossible_suite_is_refused_with_the_nearest_name(tmp_path, old, new, s
     path = write_suite(tmp_path, SUITE.replace(old, new))
 
     with pytest.raises(UsageFault, match=said):
-        make_plan(RunRequest(suite=str(path), device="cpu", out=tmp_path / "out"))
+        make_plan(str(path), "cpu", driven(load_environments()))
 
 
 @pytest.mark.parametrize(
