@@ -140,35 +140,39 @@ def overhead_and_report(folder: Path) -> tuple[float, float]:
     return overhead, seconds_of(lambda: render_run(run.folder), times=3)
 
 
-def add_seconds(folder: Path, stored: tuple[int, ...], times: int = 15) -> dict[int, float]:
+def add_seconds(folder: Path, stored: tuple[int, ...], times: int = 25) -> dict[int, float]:
     """Median seconds of adding one trial to a run with so many, by how many there were.
 
-    A trial here has what one of seven AR steps leaves: twenty files of a few hundred bytes each.
+    Runs take turns, so that what the disk does meanwhile meets them alike.
     """
-    run = create_run(folder)
-    run.write_record(record())
+    runs = {number: create_run(folder / str(number)) for number in stored}
+    for number, run in runs.items():
+        run.write_record(record())
+        for name in range(number):
+            _add_trial(run, f"stored.{name}")
     taken: dict[int, list[float]] = {number: [] for number in stored}
-    for number in range(max(stored) + times):
-        name = f"trial.{number}"
-        work = folder / "work" / name
-        work.mkdir(parents=True)
-        for n in range(20):
-            kind = "latents_{:03}.safetensors" if n < 7 else "file_{:03}.txt"
-            (work / kind.format(n)).write_bytes(b"x" * 300)
-        digests = {
-            f"{'captures' if path.suffix == '.safetensors' else 'logs'}/{name}/{path.name}": "0"
-            * 64
-            for path in work.iterdir()
-        }
-        row = dataclasses.replace(samples.trial_row(), trial_id=name)
-        steps = [samples.step_row(trial_id=name, ar=ar) for ar in range(7)]
-        start = time.perf_counter()
-        run.add_trial(work, row, {StepRow: steps}, digests)
-        spent = time.perf_counter() - start
-        for size, found in taken.items():
-            if size <= number < size + times:
-                found.append(spent)
-    return {size: statistics.median(found) for size, found in taken.items()}
+    for name in range(times):
+        for number, run in runs.items():
+            taken[number].append(_add_trial(run, f"more.{name}"))
+    return {number: statistics.median(found) for number, found in taken.items()}
+
+
+def _add_trial(run: Store, name: str) -> float:
+    """Seconds of adding a trial of what seven AR steps leave: twenty files of 300 bytes each."""
+    work = run.folder / "work" / name
+    work.mkdir(parents=True)
+    for n in range(20):
+        kind = "latents_{:03}.safetensors" if n < 7 else "file_{:03}.txt"
+        (work / kind.format(n)).write_bytes(b"x" * 300)
+    digests = {
+        f"{'captures' if path.suffix == '.safetensors' else 'logs'}/{name}/{path.name}": "0" * 64
+        for path in work.iterdir()
+    }
+    row = dataclasses.replace(samples.trial_row(), trial_id=name)
+    steps = [samples.step_row(trial_id=name, ar=ar) for ar in range(7)]
+    start = time.perf_counter()
+    run.add_trial(work, row, {StepRow: steps}, digests)
+    return time.perf_counter() - start
 
 
 class _StopsAt(workplace.Silent):
