@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import IntegrityFault
 from harness.records import PairRow
-from harness.store.manifest import MANIFEST_FILE, read_manifest, write_manifest
+from harness.store.manifest import MANIFEST_FILE, append_manifest, read_manifest, write_manifest
 from harness.store.run import open_run
 from tests.test_store import PAIR, add_trial, files, filled, manifest, run
 
@@ -99,7 +99,7 @@ def test_line_that_a_killed_writer_left_unfinished_is_none(filled):
     for cut in range(1, len(line), 7):
         path.write_bytes(content + line[:cut])
         filled.verify()
-        filled.register({"run.json": entries["run.json"].sha256})
+        append_manifest(filled.folder, [entries["run.json"]])
         assert path.read_text().splitlines()[-2] == '{"unfinished": "the line above"}'
         filled.verify()
         assert read_manifest(filled.folder).keys() == entries.keys()

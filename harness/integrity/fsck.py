@@ -162,11 +162,10 @@ class _Inspector:
                 result = self._read_trial(planned, known)
                 if result is None:
                     continue
-                table = path_of(TrialRow, part_of(name))
                 if known is None:
                     self._note_missing(TrialRow, name)
                 elif differ(known, result.row):
-                    self._note(table, differ(known, result.row), Kind.DERIVABLE)
+                    self._note(path_of(TrialRow, name), differ(known, result.row), Kind.DERIVABLE)
                 elif bool(known.invalid) == bool(result.row.invalid):
                     result = replace(result, row=known)
                 self._found.results[name] = result
@@ -290,12 +289,12 @@ class _Inspector:
 
     def _place_of(self, row_type: type, name: str) -> str:
         """The file that a trial's or a cell's stored rows are in."""
-        path = path_of(row_type, part_of(name))
+        path = path_of(row_type, name)
         return path if (self._folder / path).exists() else WHOLE[row_type]
 
     def _note_missing(self, row_type: type, name: str) -> None:
         """Note that rows are not stored, where no other finding has said why."""
-        path = path_of(row_type, part_of(name))
+        path = path_of(row_type, name)
         noted = {finding.path for finding in self._found.findings} | self._faulty.keys()
         if not noted & {path, WHOLE[row_type]}:
             self._note(path, "is missing", Kind.DERIVABLE)

@@ -9,7 +9,7 @@ from harness.integrity.findings import Finding, Kind
 from harness.judging import gates
 from harness.judging.cell_verdict import Judged, expected_trials, judge_cell
 from harness.records import Outcome, PairRow, ParityRow, PlannedCell, Verdict
-from harness.store.tables import part_of, path_of
+from harness.store.tables import path_of
 from harness.trials.evidence import TrialResult
 
 LOST_DISTANCES = "its distances are not those it was judged by, and its captures are gone"
@@ -77,7 +77,7 @@ def _findings_of_verdict(
 
 
 def _finding(row_type: type, cell: PlannedCell, problem: str, kind: Kind) -> Finding:
-    path = path_of(row_type, part_of(cell.cell_id))
+    path = path_of(row_type, cell.cell_id)
     return Finding(path=path, problem=problem, kind=kind)
 
 

@@ -26,7 +26,7 @@ from harness.store.manifest import (
 from harness.store.run import CAPTURES, Store
 from harness.store.run_record import RunRecord
 from harness.store.schema import WHOLE
-from harness.store.tables import part_of, path_of
+from harness.store.tables import path_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,10 +197,10 @@ def _tables_of(found: Inspection) -> dict[str, tuple[type[Any], Sequence[Any]]]:
     for name, result in found.results.items():
         for row_type, rows in {**result.parts, TrialRow: [result.row]}.items():
             if rows:
-                tables[path_of(row_type, part_of(name))] = row_type, rows
+                tables[path_of(row_type, name)] = row_type, rows
     for name, judged in found.judged.items():
-        tables[path_of(ParityRow, part_of(name))] = ParityRow, judged.parity
-        tables[path_of(PairRow, part_of(name))] = PairRow, [judged.pair]
+        tables[path_of(ParityRow, name)] = ParityRow, judged.parity
+        tables[path_of(PairRow, name)] = PairRow, [judged.pair]
     return tables
 
 
@@ -208,7 +208,7 @@ def _wrong_files(found: Inspection) -> set[str]:
     """Files that are to be written anew: a verdict and its distances go together."""
     wrong = {finding.path for finding in found.findings}
     for cell_id in found.judged:
-        both = {path_of(row_type, part_of(cell_id)) for row_type in (PairRow, ParityRow)}
+        both = {path_of(row_type, cell_id) for row_type in (PairRow, ParityRow)}
         if wrong & {*both, WHOLE[PairRow], WHOLE[ParityRow]}:
             wrong |= both
     return wrong

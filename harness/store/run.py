@@ -141,7 +141,7 @@ class Store:
 
     def write_part(self, table: pa.Table, row_type: type, part: str) -> None:
         """Write a part that is a table already; see :meth:`write_rows`."""
-        self._change({path_of(row_type, part_of(part)): table})
+        self._change({path_of(row_type, part): table})
 
     def read_rows(self, row_type: type[Row], parts: Collection[str] | None = None) -> list[Row]:
         """Read a table back as records, or the parts of some trials, cells or imports.
@@ -204,7 +204,7 @@ class Store:
             EnvironmentFault: Another process has run the trial meanwhile.
         """
         tables = {
-            path_of(row_type, part_of(row.trial_id)): to_table(rows, row_type)
+            path_of(row_type, row.trial_id): to_table(rows, row_type)
             for row_type, rows in {**parts, TrialRow: [row]}.items()
             if rows
         }
@@ -214,10 +214,9 @@ class Store:
 
     def add_judgement(self, pair: PairRow, parity: Sequence[ParityRow]) -> None:
         """Enter a cell's verdict and its distances, in place of earlier ones."""
-        part = part_of(pair.cell_id)
-        distances = to_table(parity, ParityRow)
-        verdict = to_table([pair], PairRow)
-        self._change({path_of(ParityRow, part): distances, path_of(PairRow, part): verdict})
+        distances = path_of(ParityRow, pair.cell_id), to_table(parity, ParityRow)
+        verdict = path_of(PairRow, pair.cell_id), to_table([pair], PairRow)
+        self._change(dict((distances, verdict)))
 
     def add_import(
         self, work: Path, place: Path, table: pa.Table, row_type: type, digests: Mapping[str, str]
@@ -239,10 +238,6 @@ class Store:
                 work.rename(place)
                 sync(place.parent)
             self._change({path_of(row_type, place.name): table}, digests)
-
-    def register(self, digests: Mapping[str, str]) -> None:
-        """Enter files in the manifest, in place of earlier entries for the same files."""
-        self._change({}, digests)
 
     def verify(self) -> None:
         """Compare the run's files with the manifest; what a report added does not count.

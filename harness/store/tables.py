@@ -21,9 +21,9 @@ def part_of(name: str) -> str:
     return re.sub(r"[^\w.-]", ".", name)
 
 
-def path_of(row_type: type, part: str) -> str:
-    """Path of a part in the run's folder."""
-    return f"{TABLES[row_type]}/{part}.parquet"
+def path_of(row_type: type, name: str) -> str:
+    """Path in the run's folder of the part of a trial, a cell or an import."""
+    return f"{TABLES[row_type]}/{part_of(name)}.parquet"
 
 
 def parts_of(folder: Path, row_type: type) -> set[str]:
