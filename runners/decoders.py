@@ -41,7 +41,7 @@ def configured(shipped: DecoderConfig | None, job: wire.Job) -> DecoderConfig | 
         "use_cuda_graph": config.use_cuda_graph and job.cuda_graph,
     }
     if job.decoder == "wan_vae":
-        changes["base_dim"] = wire.WAN_VAE_WIDTH[job.size]
+        changes["base_dim"] = decoder_shapes.NARROWEST[job.size]
     return dataclasses.replace(config, **changes)
 
 

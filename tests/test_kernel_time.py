@@ -3,7 +3,7 @@
 import pytest
 
 from harness.trials.kernel_time import kernel_time_of, request_for
-from runners.protocol.wire import KernelTimeResult
+from runners.protocol.requests import KernelTimeResult
 from tests.fakes import samples
 
 KERNELS_MS = {

@@ -231,7 +231,7 @@ def test_fields_of_events_are_frozen():
     """Renaming an event or one of its fields is a visible edit, with PROTOCOL_VERSION beside it."""
     names = {kind: {f.name for f in dataclasses.fields(t)} for kind, t in wire.EVENT_TYPES.items()}
 
-    assert wire.PROTOCOL_VERSION == 2
+    assert wire.PROTOCOL_VERSION == 3
     assert names == {
         "step": {"nonce", "ar", "stages_ms", "denoise_ms", "wall_ms", "kernels_ms", "captures"},
         "end": {"nonce", "ar_steps", "noise_draws", "facts"},

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runners.protocol import drive, wire
+from runners.protocol import decoder_shapes, drive, wire
 from runners.protocol.seeded_inputs import load_artifact
 from upstream_envs import wan_network
 
@@ -67,7 +67,9 @@ def _wan_vae(job: wire.Job) -> nn.Module:
     vae = importlib.import_module("wan.modules.vae")
     with torch.device("meta"):
         model = vae.WanVAE_(
-            dim=wire.WAN_VAE_WIDTH[job.size], z_dim=Z_DIM, temperal_downsample=[False, True, True]
+            dim=decoder_shapes.NARROWEST[job.size],
+            z_dim=Z_DIM,
+            temperal_downsample=[False, True, True],
         )
     model.encoder, model.conv1 = nn.Identity(), nn.Identity()
     model.clear_cache()

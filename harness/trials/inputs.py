@@ -15,11 +15,11 @@ from harness.plan.sampling import draws_per_step
 from harness.records import PlannedTrial
 from harness.sandboxes.contract import Launch
 from harness.sandboxes.start import run_launch
+from runners.protocol.requests import PrepareRequest
 from runners.protocol.wire import (
     WAN_VAE_WIDTH,
     Artifact,
     Job,
-    PrepareRequest,
     sha256_file,
     sha256_once,
     write_json,

@@ -14,7 +14,8 @@ from harness.sandboxes.contract import Launch
 from harness.sandboxes.start import run_launch
 from harness.store.run_record import KernelTime
 from runners.protocol import wire
-from runners.protocol.wire import Job, KernelTimeRequest, KernelTimeResult
+from runners.protocol.requests import KernelTimeRequest, KernelTimeResult
+from runners.protocol.wire import Job
 
 _LIMIT_S = 1800.0
 LINEARS = {"linear_dim_dim": 6, "linear_dim_ffn": 1, "linear_ffn_dim": 1}

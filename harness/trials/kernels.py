@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from harness.records import StepRow
+from runners.protocol.decoder_shapes import OTHER_ATTENTION_SHARE
 
 FAMILIES = {
     "cudnn": re.compile(r"cudnn.*(sdpa|attention|fmha|flash)", re.IGNORECASE),
@@ -15,8 +16,8 @@ FAMILIES = {
 }
 """Attention backend to its kernels' names; the first that matches counts.
 
-Source: names seen with torch 2.11 and cuDNN 9.19 on an H200. Neither side of a Wan recipe takes a
-softmax outside attention, so that one is PyTorch's unfused path.
+Source: names seen with torch 2.11 and cuDNN 9.19 on an H200. No side that is driven takes a softmax
+outside attention, so that one is PyTorch's unfused path.
 """
 
 
@@ -37,14 +38,6 @@ def _family_of(kernel: str) -> str:
     return next((name for name, known in FAMILIES.items() if known.search(kernel)), "")
 
 
-DECODING_SHARE = {"wan_vae": 0.1}
-"""Decoder with attention of its own to the most of all attention time that may be of other kernels.
-
-The Wan VAE has one head, as wide as its channels (384), and cuDNN's kernel takes 256 at most, so on
-both sides PyTorch picks another one. It looks at one latent frame at a time and is a small part.
-"""
-
-
 def wrong_attention(asked: str, steps: Iterable[StepRow], decoder: str = "none") -> str:
     """What a side's profiled steps have against the attention it was asked for; empty if nothing.
 
@@ -58,6 +51,6 @@ def wrong_attention(asked: str, steps: Iterable[StepRow], decoder: str = "none")
         return ""
     ran = attention_ms(profiled)
     others = sum(ms for family, ms in ran.items() if family != asked)
-    if asked in ran and others <= DECODING_SHARE.get(decoder, 0.0) * sum(ran.values()):
+    if asked in ran and others <= OTHER_ATTENTION_SHARE.get(decoder, 0.0) * sum(ran.values()):
         return ""
     return f"attention ran as {' and '.join(sorted(ran)) or 'no known kernel'}, not as {asked}"

@@ -87,3 +87,13 @@ def _conv(name: str, before: int, after: int, kernel: tuple[int, ...]) -> Shapes
 
 SHAPES: dict[str, Callable[[int], Shapes]] = {"wan_vae": wan_vae_shapes, "taehv": taehv_shapes}
 """Decoder to its parameters; called with ``decoder_width`` of a request."""
+
+NARROWEST = {"full": 96, "tiny": 16}
+"""Channels of the Wan VAE's narrowest stage by size; TAEHV's are fixed in its code."""
+
+OTHER_ATTENTION_SHARE = {"wan_vae": 0.1}
+"""Decoder with attention of its own to the most of all attention time that may be of other kernels.
+
+The Wan VAE has one head, as wide as its channels (384), and cuDNN's kernel takes 256 at most, so on
+both sides PyTorch picks another one. It looks at one latent frame at a time and is a small part.
+"""

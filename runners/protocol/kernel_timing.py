@@ -17,6 +17,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 from runners.protocol import drive, wire
 from runners.protocol.clock import Clock
+from runners.protocol.requests import KernelTimeRequest, KernelTimeResult
 
 WARM_UP = 5
 BATCHES, CALLS = 7, 12
@@ -26,7 +27,7 @@ INPUT_SETS = 3
 
 
 def layer_kernels(
-    request: wire.KernelTimeRequest,
+    request: KernelTimeRequest,
 ) -> dict[str, Callable[[], Callable[[int], Tensor]]]:
     """Kernels of one layer: name to what makes the inputs and returns the call on set ``i``."""
     network, tokens = request.network, request.tokens
@@ -41,7 +42,7 @@ def layer_kernels(
 
 
 def _linear(
-    request: wire.KernelTimeRequest, rows: int, fan_in: int, fan_out: int
+    request: KernelTimeRequest, rows: int, fan_in: int, fan_out: int
 ) -> Callable[[int], Tensor]:
     sets = [
         (_normal(request, rows, fan_in), _normal(request, fan_out, fan_in))
@@ -50,7 +51,7 @@ def _linear(
     return lambda i: linear(*sets[i])
 
 
-def _attention(request: wire.KernelTimeRequest, keys: int) -> Callable[[int], Tensor]:
+def _attention(request: KernelTimeRequest, keys: int) -> Callable[[int], Tensor]:
     heads = request.network.num_heads
     width = request.network.dim // heads
     sets = [
@@ -60,7 +61,7 @@ def _attention(request: wire.KernelTimeRequest, keys: int) -> Callable[[int], Te
     return lambda i: scaled_dot_product_attention(*sets[i])
 
 
-def _normal(request: wire.KernelTimeRequest, *shape: int) -> Tensor:
+def _normal(request: KernelTimeRequest, *shape: int) -> Tensor:
     return torch.randn(shape, device=request.device, dtype=drive.torch_dtype(request.dtype))
 
 
@@ -79,14 +80,12 @@ def time_ms(call: Callable[[int], Tensor], clock: Clock) -> float:
 
 def main(request_path: str, result_path: str) -> None:
     """Time the kernels of one request."""
-    request = wire.read_json(wire.KernelTimeRequest, Path(request_path))
+    request = wire.read_json(KernelTimeRequest, Path(request_path))
     torch.manual_seed(0)
     drive.choose_kernels(request.attention)
     clock = Clock(request.device)
     times = {name: time_ms(make(), clock) for name, make in layer_kernels(request).items()}
-    wire.write_json(
-        Path(result_path), wire.KernelTimeResult(kernels_ms=times, torch=torch.__version__)
-    )
+    wire.write_json(Path(result_path), KernelTimeResult(kernels_ms=times, torch=torch.__version__))
 
 
 if __name__ == "__main__":

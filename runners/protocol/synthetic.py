@@ -1,104 +1,42 @@
-"""Seeded weights, noise and prompt embeddings: what a ``prepare`` trial writes.
+"""Seeded weights, noise, prompt embeddings and named inputs: what a ``prepare`` trial writes.
 
 Run as ``python -m runners.protocol.synthetic request.json``.
-
-All values are representable in bfloat16 and stored in it, so that a side in any dtype starts from
-the same numbers and a precision floor measures arithmetic, not rounded inputs.
 """
 
-import hashlib
-import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.functional import interpolate, pixel_unshuffle
 
-from runners.protocol import wire
+from runners.protocol import named_inputs, wire
 from runners.protocol.decoder_shapes import SHAPES, TAEHV_OUTPUT_BIAS, WAN_VAE_OUTPUT
+from runners.protocol.kinds import KINDS
+from runners.protocol.requests import PrepareRequest
 from runners.protocol.seeded_inputs import noise_key
+from runners.protocol.seeded_weights import in_threads, make_weights, normal, parameter
 
-Made = TypeVar("Made")
-
-CLIP_DIM = 1280
-"""Width of a CLIP token, the same in every Wan network."""
-
-
-def wan_shapes(network: wire.Network) -> dict[str, tuple[int, ...]]:
-    """Parameter names and shapes of Wan 2.1's transformer.
-
-    Source: Wan-Video/Wan2.1 9737cba, ``wan/modules/model.py``, ``WanModel``; patch (1, 2, 2).
-    """
-    dim, ffn, freq, text = network.dim, network.ffn_dim, network.freq_dim, network.text_dim
-    linears = {
-        "text_embedding.0": (dim, text),
-        "text_embedding.2": (dim, dim),
-        "time_embedding.0": (dim, freq),
-        "time_embedding.2": (dim, dim),
-        "time_projection.1": (6 * dim, dim),
-        "head.head": (4 * network.out_dim, dim),
-    }
-    shapes: dict[str, tuple[int, ...]] = {
-        "patch_embedding.weight": (dim, network.in_dim, 1, 2, 2),
-        "patch_embedding.bias": (dim,),
-        "head.modulation": (1, 2, dim),
-    }
-    for layer in range(network.num_layers):
-        block = f"blocks.{layer}"
-        shapes |= {f"{block}.modulation": (1, 6, dim)}
-        shapes |= {f"{block}.norm3.{part}": (dim,) for part in ("weight", "bias")}
-        linears |= {f"{block}.ffn.0": (ffn, dim), f"{block}.ffn.2": (dim, ffn)}
-        for attention in ("self_attn", "cross_attn"):
-            linears |= {f"{block}.{attention}.{name}": (dim, dim) for name in "qkvo"}
-            shapes |= {f"{block}.{attention}.norm_{name}.weight": (dim,) for name in "qk"}
-    if network.image_tokens:
-        more_linears, more_shapes = _image_shapes(network)
-        linears, shapes = linears | more_linears, shapes | more_shapes
-    for name, shape in linears.items():
-        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-    return shapes
-
-
-def _image_shapes(
-    network: wire.Network,
-) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[int, ...]]]:
-    """Linear layers, and other parameters, that only video from an image has."""
-    dim = network.dim
-    linears = {"img_emb.proj.1": (CLIP_DIM, CLIP_DIM), "img_emb.proj.3": (dim, CLIP_DIM)}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for norm, width in (("img_emb.proj.0", CLIP_DIM), ("img_emb.proj.4", dim)):
-        shapes |= {f"{norm}.{part}": (width,) for part in ("weight", "bias")}
-    for layer in range(network.num_layers):
-        attention = f"blocks.{layer}.cross_attn"
-        linears |= {f"{attention}.{name}": (dim, dim) for name in ("k_img", "v_img")}
-        shapes |= {f"{attention}.norm_k_img.weight": (dim,)}
-    return linears, shapes
-
-
-def make_weights(network: wire.Network, seed: int) -> dict[str, Tensor]:
-    """Seeded bfloat16 weights by parameter name.
-
-    Every parameter has its own generator, so the values depend on neither order nor subset.
-    Matrices have variance 1 / fan-in, which keeps the residual stream finite.
-    """
-    shapes = wan_shapes(network)
-    return _in_threads({name: _parameter(name, shape, seed) for name, shape in shapes.items()})
+TURN, STEP = 0.02, 0.05
+"""Radians and units that a seeded camera turns and moves in a frame, at most."""
+FOCAL = (0.5051, 0.8979)
+"""Focal lengths in units of the image's width and height, as HY-WorldPlay's example has them."""
+LABELS = 81
+"""How many different action labels there are."""
 
 
 def make_decoder(kind: str, width: int, seed: int) -> dict[str, Tensor]:
-    """Seeded bfloat16 weights of a decoder by parameter name, made as :func:`make_weights` does.
+    """Seeded bfloat16 weights of a decoder by parameter name, made as a network's are.
 
     The output layers place a video between black and white: TAEHV clamps to [0, 1] and gets a bias
     of one half, the VAE to [-1, 1] and gets half the gain. TAEHV's kernels have no mean, or the
     positive mean that ReLU leaves would add up to one picture whatever the latents.
     """
     shapes = SHAPES[kind](width)
-    made = _in_threads(
-        {name: _parameter(f"{kind}/{name}", shape, seed) for name, shape in shapes.items()}
+    made = in_threads(
+        {name: parameter(f"{kind}/{name}", shape, seed) for name, shape in shapes.items()}
     )
     return {name: _between_black_and_white(f"{kind}/{name}", made[name]) for name in made}
 
@@ -113,33 +51,10 @@ def _between_black_and_white(name: str, values: Tensor) -> Tensor:
     return values
 
 
-def _parameter(name: str, shape: tuple[int, ...], seed: int) -> Callable[[], Tensor]:
-    def make() -> Tensor:
-        values = _normal(shape, f"weights/{seed}/{name}")
-        if name.endswith(".bias"):
-            values *= 0.01
-        elif len(shape) == 1 or name.endswith(".gamma"):  # a norm
-            values.mul_(0.02).add_(1.0)
-        elif name.endswith("modulation"):
-            values *= shape[-1] ** -0.5
-        else:
-            values *= torch.Size(shape[1:]).numel() ** -0.5
-        return values.to(torch.bfloat16)
-
-    return make
-
-
-def _in_threads(makers: dict[str, Callable[[], Made]]) -> dict[str, Made]:
-    """Call every maker, as many at once as there are cores: random numbers leave the GIL."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = pool.map(lambda make: make(), makers.values())
-        return dict(zip(makers, made, strict=True))
-
-
-def make_noise(request: wire.PrepareRequest) -> dict[str, Tensor]:
+def make_noise(request: PrepareRequest) -> dict[str, Tensor]:
     """The noise bank: [T, C, H, W] bfloat16 per (AR step, denoising step)."""
     return {
-        noise_key(ar, step): _normal(
+        noise_key(ar, step): normal(
             request.latent_shape, f"noise/{request.noise_seed}/{ar}/{step}"
         ).to(torch.bfloat16)
         for ar in range(request.ar_steps)
@@ -147,28 +62,89 @@ def make_noise(request: wire.PrepareRequest) -> dict[str, Tensor]:
     }
 
 
-def make_text(request: wire.PrepareRequest) -> dict[str, Tensor]:
-    """Stand-ins for what the encoders give, bfloat16.
-
-    Prompt embeddings ``text`` and ``negative`` [L, D]; for video from an image also its CLIP tokens
-    ``clip`` [L, D] and what the VAE makes of the first frame, ``image`` [T, C, H, W].
-    """
-    network = request.network
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(
-        ("text", "negative"), (network.text_len, network.text_dim)
-    )
-    if network.image_tokens:
-        shapes |= {"clip": (network.image_tokens, CLIP_DIM), "image": request.latent_shape}
+def make_text(request: PrepareRequest) -> dict[str, Tensor]:
+    """Stand-ins for what the encoders of the network's kind give, bfloat16."""
+    shapes = KINDS[request.network.kind].encoded(request.network, request.latent_shape)
     return {
-        kind: _normal(shape, f"text/{kind}/{request.prompt}").to(torch.bfloat16)
-        for kind, shape in shapes.items()
+        name: normal(shape, f"text/{name}/{request.prompt}").to(torch.bfloat16)
+        for name, shape in shapes.items()
     }
 
 
+def make_inputs(request: PrepareRequest) -> dict[str, Tensor]:
+    """Every named input of a request; see :mod:`runners.protocol.named_inputs`."""
+    extent = named_inputs.Extent(*request.latent_shape, request.ar_steps)
+    made = {}
+    for key, one in named_inputs.keys(request.input_names, extent).items():
+        label = f"input/{request.noise_seed}/{key}"
+        made[key] = VALUES[one.values](one.shape(extent), label).contiguous()
+    return made
+
+
 def _normal(shape: tuple[int, ...], label: str) -> Tensor:
-    """Standard normal values from a generator seeded by a label."""
-    seed = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "little", signed=True)
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
+    return normal(shape, label).to(torch.bfloat16)
+
+
+def _poses(shape: tuple[int, ...], label: str) -> Tensor:
+    """World to camera [F, 4, 4] of a camera that turns and moves a little in each frame, float32."""
+    frames = shape[0]
+    steps = normal((frames, 4), label).clamp(-1, 1).cumsum(0) - normal((1, 4), label).clamp(-1, 1)
+    angles = TURN * steps[:, 0]
+    cosines, sines = angles.cos(), angles.sin()
+    poses = torch.eye(4).repeat(frames, 1, 1)
+    poses[:, 0, 0], poses[:, 0, 2] = cosines, sines
+    poses[:, 2, 0], poses[:, 2, 2] = -sines, cosines
+    poses[:, :3, 3] = STEP * steps[:, 1:]
+    return poses
+
+
+def _intrinsics(shape: tuple[int, ...], _label: str) -> Tensor:
+    """Pinhole cameras [F, 3, 3] in units of the image, float32."""
+    one = torch.tensor([[FOCAL[0], 0.0, 0.5], [0.0, FOCAL[1], 0.5], [0.0, 0.0, 1.0]])
+    return one.expand(shape)
+
+
+def _labels(shape: tuple[int, ...], label: str) -> Tensor:
+    """Whole numbers in [0, LABELS), int64."""
+    return (normal(shape, label).abs() * 1e6).long() % LABELS
+
+
+def _rays(shape: tuple[int, ...], label: str) -> Tensor:
+    """Plücker rays [T, 6 * 8 * 8, H, W]: moment and direction of each pixel's ray, bfloat16."""
+    frames, _, height, width = shape
+    side = named_inputs.PIXELS
+    poses = _poses((frames, 4, 4), label)
+    y = (torch.arange(height * side) + 0.5) / (height * side)
+    x = (torch.arange(width * side) + 0.5) / (width * side)
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
+    seen = torch.stack(
+        ((columns - 0.5) / FOCAL[0], (rows - 0.5) / FOCAL[1], torch.ones_like(rows)), -1
+    )
+    turned = poses[:, :3, :3].transpose(1, 2)  # camera to world
+    directions = torch.einsum("fij,hwj->fhwi", turned, seen / seen.norm(dim=-1, keepdim=True))
+    origins = -torch.einsum("fij,fj->fi", turned, poses[:, :3, 3])[:, None, None].expand_as(
+        directions
+    )
+    rays = torch.cat((torch.linalg.cross(origins, directions), directions), -1)
+    return pixel_unshuffle(rays.permute(0, 3, 1, 2), side).to(torch.bfloat16)
+
+
+def _video(shape: tuple[int, ...], label: str) -> Tensor:
+    """Frames [T, 3, H, W] in [-1, 1] without detail finer than an eighth, bfloat16."""
+    frames, channels, height, width = shape
+    coarse = normal((frames, channels, max(2, height // 8), max(2, width // 8)), label)
+    return interpolate(coarse, (height, width), mode="bilinear").div(2).clamp(-1, 1).bfloat16()
+
+
+VALUES: dict[str, Callable[[tuple[int, ...], str], Tensor]] = {
+    named_inputs.NORMAL: _normal,
+    named_inputs.POSES: _poses,
+    named_inputs.INTRINSICS: _intrinsics,
+    named_inputs.LABELS: _labels,
+    named_inputs.RAYS: _rays,
+    named_inputs.VIDEO: _video,
+}
+"""Values of a named input to what makes them, called with shape and label."""
 
 
 def _save(tensors: dict[str, Tensor], path: str) -> None:
@@ -179,13 +155,18 @@ def _save(tensors: dict[str, Tensor], path: str) -> None:
 
 def main(request_path: str) -> None:
     """Make the files that one request names."""
-    request = wire.read_json(wire.PrepareRequest, Path(request_path))
+    request = wire.read_json(PrepareRequest, Path(request_path))
     if request.weights_path:
-        _save(make_weights(request.network, request.weights_seed), request.weights_path)
+        weights = make_weights(
+            request.network, request.weights_seed, request.weights_gains, request.networks
+        )
+        _save(weights, request.weights_path)
     if request.noise_path:
         _save(make_noise(request), request.noise_path)
     if request.text_path:
         _save(make_text(request), request.text_path)
+    if request.inputs_path:
+        _save(make_inputs(request), request.inputs_path)
     if request.decoder_path:
         decoder = make_decoder(request.decoder, request.decoder_width, request.weights_seed)
         _save(decoder, request.decoder_path)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Raised whenever a job, settings or event field changes meaning."""
 
 JOB_FILE, SETTINGS_FILE, EVENTS_FILE = "job.json", "settings.json", "events.jsonl"
@@ -26,9 +26,6 @@ LATENTS, FRAMES = "latents", "frames"
 
 CAPTURED_AT, NEVER = "cuda_graph_captured_at_ar", "never"
 """Fact of a trial that was to capture a CUDA graph: AR steps in which it did, or this word."""
-
-WAN_VAE_WIDTH = {"full": 96, "tiny": 16}
-"""Channels of the Wan VAE's narrowest stage by size; TAEHV's are fixed in its code."""
 
 Record = TypeVar("Record")
 
@@ -49,7 +46,7 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """Shape of a Wan diffusion transformer."""
+    """Shape of a diffusion transformer; what is made of it is in ``runners/protocol/kinds``."""
 
     dim: int
     """Width of the residual stream."""
@@ -67,6 +64,12 @@ class Network:
     """Width of the sinusoidal timestep embedding."""
     image_tokens: int = 0
     """CLIP tokens of the first frame that cross-attention sees; 0 where video starts from text."""
+    kind: str = "wan"
+    """A module of ``runners/protocol/kinds``."""
+    cross_dim: int = 0
+    """Width of the prompt that cross-attention sees; 0 where it is ``dim``."""
+    adaln_dim: int = 0
+    """Rank of the modulation; 0 where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +92,9 @@ class Job:
     """Seed of the noise bank."""
     ar_steps: int
     solver: str
-    """``self_forcing`` (x0 prediction, renoise) or ``unipc`` (flow UniPC, order 2)."""
+    """A name in ``runners/protocol/solvers.py``."""
     denoising_timesteps: tuple[int, ...]
-    """Nominal steps of ``self_forcing`` before the shift; empty for ``unipc``."""
+    """Nominal steps before the shift; empty for a solver with a grid of its own."""
     denoising_steps: int
     sigmas: tuple[float, ...]
     """Noise level per denoising step, shift applied."""
@@ -116,7 +119,7 @@ class Job:
     compile: bool
     cuda_graph: bool
     decoder: str
-    """``none`` (latents only), ``wan_vae`` or ``taehv``."""
+    """A name in ``runners/protocol/decoder_shapes.py``; ``none`` for latents only."""
     device: str
     """``cpu`` or ``cuda``."""
     threads: int
@@ -131,51 +134,32 @@ class Job:
     """GPUs of the trial, one rank each."""
     decoder_weights: Artifact | None = None
     """Of the decoder; None where latents are not decoded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrepareRequest:
-    """Synthetic inputs that both sides read, and where each goes; an empty path is not made."""
-
-    network: Network
-    weights_seed: int
-    noise_seed: int
-    prompt: str
-    ar_steps: int
-    draws_per_step: int
-    """Noise tensors per AR step: the initial one and one per renoising."""
-    latent_shape: tuple[int, ...]
-    """[T, C, H, W] of one AR step."""
-    weights_path: str
-    noise_path: str
-    text_path: str
-    decoder: str = "none"
-    """Whose weights to make; see ``Job``."""
-    decoder_width: int = 0
-    """Channels of the Wan VAE's narrowest stage."""
-    decoder_path: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class KernelTimeRequest:
-    """Shapes whose large kernels are timed alone."""
-
-    network: Network
-    tokens: int
-    """Queries of one network call."""
-    context: int
-    """Keys that self-attention sees once the window is full."""
-    dtype: str
-    device: str
-    attention: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class KernelTimeResult:
-    """What the kernels of one layer take alone, in the median of their calls."""
-
-    kernels_ms: dict[str, float]
-    torch: str
+    input_names: tuple[str, ...] = ()
+    """Seeded inputs beside weights, noise and text: names in ``runners/protocol/input_makers.py``."""
+    inputs: Artifact | None = None
+    """Their file; None where there are none."""
+    given_frames: int = 0
+    """Latent frames at the start of the video that are given and not generated."""
+    context_noise: int = 0
+    """Timestep that the KV update is told; above 0 the clean latents are noised to it first."""
+    networks: int = 1
+    """Networks of one shape that take turns by noise level."""
+    ranks: int = 1
+    """Processes that divide each AR step; on GPUs one a GPU."""
+    weights_from: str = "file"
+    """``file``, or ``device``: every process makes them there from recipe, seed and rule."""
+    weights_rule: str = "flat"
+    """How seeded weights are drawn; see ``runners/protocol/synthetic.py``."""
+    weights_gains: tuple[float, ...] = ()
+    """Numbers of the rule."""
+    as_shipped: tuple[str, ...] = ()
+    """Mended parts that the candidate leaves as its library ships them, beside the timesteps."""
+    position_offset: int = 0
+    """Latent frames that positions are moved by: a fault planted for a control."""
+    from_ar: int = 0
+    """First AR step of a planted fault."""
+    schedule: str = "none"
+    """Offsets and look-ahead of a recipe that has several; ``none`` where it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +196,16 @@ class Settings:
     """``none`` where PyTorch has no cuDNN."""
     decoder_weights_sha256: str = "none"
     """``none`` where latents are not decoded."""
+    inputs_sha256: str = "none"
+    """``none`` where there are no inputs beside weights, noise and text."""
+    given_frames: int = 0
+    context_noise: int = 0
+    networks: int = 1
+    ranks: int = 1
+    as_shipped: tuple[str, ...] = ()
+    position_offset: int = 0
+    from_ar: int = 0
+    schedule: str = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +237,16 @@ class StepEvent:
     kernels_ms: dict[str, float]
     """GPU kernel to its time in this step; empty where the step was not profiled."""
     captures: tuple[Capture, ...]
+    began_at_s: float | None = None
+    """On the machine's monotonic clock, like the next two; None in events of protocol 2."""
+    ended_at_s: float | None = None
+    """When the device had done all work of this step."""
+    told_at_s: float | None = None
+    """When this event was written, captures included."""
+    memory_peak_gib: float | None = None
+    """Most that PyTorch's allocator held since process start; None on a CPU."""
+    preempted: int | None = None
+    """Times that the system took the CPU from this process in this step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,10 +275,7 @@ def sha256_file(path: Path | str) -> str:
 
 
 def sha256_once(path: Path | str) -> str:
-    """Hex digest of a file that is read several times: hashed anew only when it was changed.
-
-    Weights have gigabytes, and a process that loads and reports them needs one pass, not three.
-    """
+    """The same for a file that is read several times: hashed anew only when it was changed."""
     at = Path(path).resolve().stat()
     return _sha256_of(str(path), at.st_ino, at.st_size, at.st_mtime_ns)
 

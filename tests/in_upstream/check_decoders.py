@@ -24,7 +24,9 @@ def build() -> dict[str, nn.Module]:
     with torch.device("meta"):
         return {
             "wan_vae": vae.WanVAE_(
-                dim=wire.WAN_VAE_WIDTH["full"], z_dim=16, temperal_downsample=[False, True, True]
+                dim=decoder_shapes.NARROWEST["full"],
+                z_dim=16,
+                temperal_downsample=[False, True, True],
             ),
             "taehv": taehv.TAEHV(checkpoint_path=None),
         }
@@ -37,7 +39,7 @@ def differing(name: str, model: nn.Module) -> dict[str, object]:
         for key, value in model.state_dict().items()
         if not key.startswith(ENCODING)
     }
-    ours = decoder_shapes.SHAPES[name](wire.WAN_VAE_WIDTH["full"])
+    ours = decoder_shapes.SHAPES[name](decoder_shapes.NARROWEST["full"])
     return {"keys": len(theirs), "differ": sorted(dict(theirs.items() ^ ours.items()))}
 
 

@@ -1,0 +1,11 @@
+"""Kinds of network: parameter shapes, and the products and attentions of one layer.
+
+Weights, the estimate of memory and the kernel time are all made from these. Standard library only
+and Python 3.10, as ``wire``: harness and sides import it.
+"""
+
+from runners.protocol.kinds import wan
+from runners.protocol.kinds.kind import Kind
+
+KINDS: dict[str, Kind] = {"wan": wan.WAN}
+"""``Network.kind`` to what is known of it."""
