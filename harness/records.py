@@ -46,6 +46,8 @@ class Phase(StrEnum):
     FILLING = "filling"
     CAPTURE = "capture"
     STEADY = "steady"
+    GIVEN = "given"
+    """Its frames are given: one side only reads them, so no times are compared."""
     PROFILED = "profiled"
     """Run under a profiler, so that its time is nobody's."""
 

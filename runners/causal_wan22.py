@@ -22,6 +22,7 @@ from flashdreams.recipes.wan import (
 )
 from torch import Tensor
 
+from runners.drivers import wan22
 from runners.video import StreamingRunnerConfig
 
 _CHECKPOINT = (
@@ -94,3 +95,5 @@ T2V = StreamingRunnerConfig(
         ),
     ),
 )
+
+wan22.register()

@@ -22,6 +22,7 @@ from flashdreams.recipes.cosmos.transformer.impl.network import (
 )
 from flashdreams.recipes.wan import WanVAEDecoderConfig, WanVAEEncoderConfig
 
+from runners.drivers import cosmos
 from runners.video import ImageRunnerConfig, VideoRunnerConfig
 
 CHECKPOINT = (
@@ -81,3 +82,5 @@ I2V = ImageRunnerConfig(
         diffusion_model={"transformer": {"conditional_frame_timestep": 0.1}},
     ),
 )
+
+cosmos.register()

@@ -50,6 +50,14 @@ def scaled_dot_product_attention(
     return out, lse.unsqueeze(-1)
 
 
+def attention_in_force(backend: str) -> str:
+    """Kernel behind a backend of the library: the backend, or on a CPU what PyTorch picks."""
+    import flashdreams.core.attention.cp as attention  # noqa: PLC0415  after the RoPE module
+
+    is_ours = attention.torch_sdpa_cudnn is scaled_dot_product_attention
+    return "sdpa" if is_ours else backend
+
+
 class CpuProfiler:
     """The library's event profiler on the monotonic clock."""
 

@@ -9,7 +9,7 @@ from flashdreams.recipes.taehv import TeahvVAEDecoder, TeahvVAEDecoderConfig
 from flashdreams.recipes.wan import WanVAEDecoder, WanVAEDecoderConfig
 from safetensors import safe_open
 
-from runners.protocol import drive, wire
+from runners.protocol import decoder_shapes, drive, wire
 from runners.protocol.seeded_inputs import InputMismatchError
 
 CONFIGS: dict[str, type[WanVAEDecoderConfig] | type[TeahvVAEDecoderConfig]] = {

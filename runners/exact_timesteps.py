@@ -15,14 +15,13 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from flashdreams.infra.diffusion.model import DiffusionModelConfig
+from flashdreams.infra.diffusion.model import DiffusionModel
 from flashdreams.infra.diffusion.scheduler import FlowPredictor, Scheduler
 from flashdreams.infra.diffusion.scheduler.fm import FlowMatchScheduler
 from flashdreams.infra.diffusion.scheduler.fm_unipc import FlowMatchUniPCScheduler
 from flashdreams.recipes.cosmos.transformer import (
     CosmosTransformer,
     CosmosTransformerCache,
-    CosmosTransformerConfig,
 )
 from flashdreams.recipes.cosmos.transformer.impl.modules import Timesteps
 from flashdreams.recipes.wan.transformer.wan21 import Wan21Transformer, Wan21TransformerConfig
@@ -92,19 +91,20 @@ class ExactWan22Transformer(_Float32Timesteps, Wan22Transformer):
 class ExactCosmosTransformer(_Float32Timesteps, CosmosTransformer):
     """Cosmos with unrounded timesteps, per token too."""
 
-    def __init__(self, config: CosmosTransformerConfig) -> None:
-        """Build the library's transformer and give it a float32 sinusoid."""
-        super().__init__(config)
-        # A compiled network is traced at its first call, after this.
-        embedder = self.network.t_embedder
-        embedder[0] = _Float32Sinusoid(embedder[0].num_channels, config.dtype)
-
     def _build_per_token_timesteps(self, timestep: Tensor, cache: CosmosTransformerCache) -> Tensor:
         rounded = super()._build_per_token_timesteps(timestep, cache)
         if rounded.ndim == 0:
             return timestep
         is_given_L = cache.mask_first_block[..., 0].bool()
         return torch.where(is_given_L, self.config.conditional_frame_timestep, timestep)
+
+
+def use_float32_sinusoid(model: DiffusionModel[Any]) -> None:
+    """Give Cosmos a sinusoid in float32; a compiled network is traced at its first call, later."""
+    transformer = model.transformer
+    network = getattr(transformer.network, "_orig_mod", transformer.network)
+    embedder = network.t_embedder
+    embedder[0] = _Float32Sinusoid(embedder[0].num_channels, transformer.config.dtype)
 
 
 class _Float32Sinusoid(nn.Module):
@@ -119,37 +119,16 @@ class _Float32Sinusoid(nn.Module):
         return self.embed(timesteps.to(torch.float32)).to(self._dtype)
 
 
-EXACT: dict[type, type] = {
+SCHEDULERS: dict[type, type] = {
     FlowMatchScheduler: ExactFlowMatchScheduler,
     FlowMatchUniPCScheduler: ExactUniPCScheduler,
-    Wan21Transformer: ExactWan21Transformer,
-    Wan22Transformer: ExactWan22Transformer,
-    CosmosTransformer: ExactCosmosTransformer,
 }
-"""Library class to its mended subclass."""
-
-
-def exact_targets(diffusion_model: DiffusionModelConfig) -> dict[str, Any]:
-    """Patch for ``derive_config`` that makes a diffusion model use the mended classes.
-
-    Raises:
-        NotImplementedError: A class of the library that nobody has mended yet.
-    """
-    changes = {}
-    for part in ("scheduler", "transformer"):
-        target = getattr(diffusion_model, part)._target  # noqa: SLF001
-        if target not in EXACT:
-            raise NotImplementedError(
-                f"{target.__name__} has no exact timesteps: add a subclass to EXACT in "
-                "runners/exact_timesteps.py, or run with --timesteps as-shipped"
-            )
-        changes[part] = {"_target": EXACT[target]}
-    return changes
+"""Scheduler of the library to its mended subclass; a family adds its transformer."""
 
 
 def rounding_in_force(scheduler: Scheduler) -> str:
     """``none`` for the mended schedulers, ``as_shipped`` for the library's."""
-    return "none" if type(scheduler) in EXACT.values() else "as_shipped"
+    return "none" if type(scheduler) in SCHEDULERS.values() else "as_shipped"
 
 
 def _exact(predict_flow: FlowPredictor, timesteps: Tensor) -> FlowPredictor:

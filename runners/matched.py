@@ -1,13 +1,14 @@
 """Runs a FlashDreams pipeline as one side of a comparison: everything comes from the job.
 
 The library's own loops run unchanged. Noise is injected where they draw it, and the recorder
-follows the library's profiler, so the step line in the log is FlashDreams' own.
+follows the library's profiler, so the step line in the log is FlashDreams' own. What differs
+between families of pipelines is in their drivers.
 """
 
-import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,26 +17,22 @@ import flashdreams.infra.diffusion.model.base as diffusion_module
 import flashdreams.infra.diffusion.scheduler.fm as flow_match_module
 import flashdreams.infra.pipeline.base as pipeline_module
 import torch
+from flashdreams.core.attention.native import NativeAttention
 from flashdreams.infra.config import derive_config
+from flashdreams.infra.cuda_graph import CUDAGraphWrapper
 from flashdreams.infra.diffusion.scheduler import FlowPredictor, Scheduler
 from flashdreams.infra.diffusion.scheduler.fm import FlowMatchScheduler
-from flashdreams.infra.pipeline import StreamInferencePipeline
 from flashdreams.infra.runner import RunnerConfig
-from flashdreams.recipes.wan import WanInferencePipeline, WanInferencePipelineCache
-from flashdreams.recipes.wan.autoencoder.i2v import I2VCtrl
-from flashdreams.recipes.wan.transformer.wan21 import (
-    Wan21Transformer,
-    Wan21TransformerCache,
-    Wan21TransformerConfig,
-)
-from torch import Tensor
+from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
 
-from runners import decoders, exact_timesteps
+from runners import cpu, decoders, exact_timesteps, families
 from runners.captured_graph import GraphWatch
-from runners.cpu import CpuProfiler
-from runners.protocol import drive, wire
+from runners.loading import no_random_weights
+from runners.protocol import drive, seeded_weights, wire
 from runners.protocol.recorder import Recorder
 from runners.protocol.seeded_inputs import BankedTorch, NoiseBank, check_shape, load_artifact
+from runners.protocol.weight_rules import FROM_DEVICE
 
 Config = TypeVar("Config", bound=RunnerConfig)
 
@@ -44,187 +41,149 @@ def configure(config: Config, job: wire.Job) -> Config:
     """The runner's published configuration, bent to what the job fixes for both sides.
 
     Raises:
-        drive.UnsupportedJobError: The job is for another slug, names another decoder, or the runner
-            is none of Wan 2.1 from text.
+        drive.UnsupportedJobError: The job is for another slug, names another decoder or part, or
+            nobody drives the runner's family.
     """
     drive.require(job, {"slug": (config.runner_name,), "decoder": ("none", *decoders.CONFIGS)})
-    _require_wan21(config)
+    driver, diffusion = families.driver_of(config.pipeline), config.pipeline.diffusion_model
     drive.apply_threads(job)
-    diffusion = config.pipeline.diffusion_model
-    if job.timestep_rounding == "none":
-        config = derive_config(
-            config, pipeline={"diffusion_model": exact_timesteps.exact_targets(diffusion)}
-        )
-    return derive_config(
+    mended = families.mended(diffusion, families.left_by(job, diffusion))
+    config = derive_config(
         config,
         device=job.device,
         offset_seed_by_global_rank=False,
         pipeline={
             "decoder": decoders.configured(config.pipeline.decoder, job),
-            "text_encoder": None,
-            "encoder": None,
-            "image_encoder": None,
-            "diffusion_model": {
-                "seed": job.seed,
-                "transformer": _transformer_changes(job),
-                "scheduler": _scheduler_changes(job),
-            },
+            "diffusion_model": derive_config(
+                mended, seed=job.seed, scheduler=_scheduler_changes(job)
+            ),
         },
     )
-
-
-def _require_wan21(config: RunnerConfig) -> None:
-    """Refuse a runner whose inputs a job does not carry.
-
-    Raises:
-        drive.UnsupportedJobError: Another network, or a first frame stamped into the latents.
-    """
-    transformer = config.pipeline.diffusion_model.transformer
-    if not isinstance(transformer, Wan21TransformerConfig) or transformer.stamp_image_latent:
-        raise drive.UnsupportedJobError(
-            f"{config.runner_name} has no matched trial: driven is Wan 2.1 from text, or from an "
-            f"image beside the latents; run flashdreams-run {config.runner_name} without --job"
-        )
-
-
-def _transformer_changes(job: wire.Job) -> dict[str, Any]:
-    network = dataclasses.asdict(job.network)
-    del network["image_tokens"]  # the library's network takes any number
-    return {
-        "network": network,
-        "dtype": drive.torch_dtype(job.dtype),
-        "checkpoint_path": job.weights.path,
-        "state_dict_transform": None,
-        "len_t": job.len_t,
-        "window_size_t": job.window_t,
-        "sink_size_t": job.sink_t,
-        "guidance_scale": job.guidance,
-        "compile_network": job.compile,
-        "use_cuda_graph": job.cuda_graph,
-    }
+    return derive_config(config, pipeline=driver.changes(job))
 
 
 def _scheduler_changes(job: wire.Job) -> dict[str, Any]:
-    changes: dict[str, Any] = {"num_inference_steps": job.denoising_steps, "shift": job.shift}
-    if job.solver == "self_forcing":
+    changes: dict[str, Any] = {"num_inference_steps": job.denoising_steps}
+    if job.solver == "unipc_karras":  # its grid has one point more than it is asked for
+        changes["num_inference_steps"] -= 1
+    else:
+        changes["shift"] = job.shift
+    if job.denoising_timesteps:
         changes["denoising_timesteps"] = list(job.denoising_timesteps)
     return changes
 
 
-def run(pipeline: WanInferencePipeline, job_path: Path) -> None:
+def building(job: wire.Job) -> AbstractContextManager[None]:
+    """What a job's pipeline is built in: no random weights where made ones replace them all."""
+    return no_random_weights() if job.weights_from == FROM_DEVICE else nullcontext()
+
+
+def run(pipeline: Any, job_path: Path) -> None:
     """Run every AR step of the job through the library's ``generate`` and ``finalize``."""
     job = wire.read_json(wire.Job, job_path)
     recorder = Recorder(job, job_path.parent)
-    transformer = pipeline.diffusion_model.transformer
-    bank = NoiseBank(job, str(pipeline.device), transformer.dtype)
-    cache = _initialize_cache(pipeline, job)
-    recorder.settings(settings_in_force(pipeline, cache.transformer_cache, job))
-    _give_first_frame(pipeline, job)
-    _record_stages(recorder, pipeline.diffusion_model.scheduler)
-    _inject_noise(transformer, bank, lambda: cache.transformer_cache.autoregressive_index)
-    graph = GraphWatch(transformer)
+    model = pipeline.diffusion_model
+    driver, left = families.driver_of(pipeline.config), families.left_by(job, model.config)
+    if job.weights_from == FROM_DEVICE:
+        weights = seeded_weights.load_weights(job, str(pipeline.device))
+        families.load_made_weights(pipeline, weights)
+    families.mend(model, left)
+    inputs = _encoded(pipeline, job)
+    bank = NoiseBank(job, str(pipeline.device), model.transformer.dtype)
+    cache = driver.open(pipeline, job, inputs)
+    recorder.settings(settings_in_force(pipeline, driver, cache, job))
+    _give_control(pipeline, job, driver, inputs)
+    _record_stages(recorder, model.scheduler)
+    _inject_noise(model.transformer, bank, lambda: cache.transformer_cache.autoregressive_index)
+    graph = GraphWatch(driver.graphs(pipeline))
     for ar in range(job.ar_steps):
         output = pipeline.generate(ar, cache)
         pipeline.finalize(ar, cache)
         graph.look(ar)
-        latents_TCHW = transformer.unpatchify_and_maybe_gather_cp(cache.final_state.clean_latent)
+        latents = model.transformer.unpatchify_and_maybe_gather_cp(cache.final_state.clean_latent)
         frames = None if pipeline.decoder is None else (lambda decoded=output: decoded)
-        recorder.end(ar, latents_TCHW, print_line=False, frames=frames)
+        recorder.end(ar, latents, print_line=False, frames=frames)
     facts = library_facts() | graph.facts() | decoders.facts(pipeline.decoder)
     recorder.close(bank.draws, facts)
 
 
-@torch.no_grad()
-def _initialize_cache(pipeline: WanInferencePipeline, job: wire.Job) -> WanInferencePipelineCache:
-    """The pipeline's cache, from prompt embeddings where the pipeline itself takes only prompts."""
-    text = _encoded(pipeline, job)
-    cache = StreamInferencePipeline.initialize_cache(
-        pipeline,
-        {
-            "height": job.latent_height,
-            "width": job.latent_width,
-            "text_embeddings": text["text"],
-            "negative_text_embeddings": text["negative"] if job.guidance > 1 else None,
-            "image_embeddings": text.get("clip"),
-        },
-    )
-    return WanInferencePipelineCache(
-        transformer_cache=cache.transformer_cache, decoder_cache=cache.decoder_cache
-    )
-
-
-def _encoded(pipeline: WanInferencePipeline, job: wire.Job) -> dict[str, Tensor]:
-    """What the job's encoders give, in the model's dtype."""
+def _encoded(pipeline: Any, job: wire.Job) -> dict[str, Tensor]:
+    """What the job's encoders give, and its named inputs; numbers in the model's dtype."""
+    files = [load_artifact(one) for one in (job.text, job.inputs) if one]
+    dtype = pipeline.diffusion_model.dtype
     return {
-        key: value.to(pipeline.device, pipeline.diffusion_model.dtype)
-        for key, value in load_artifact(job.text).items()
+        name: value.to(pipeline.device, dtype if value.is_floating_point() else None)
+        for file in files
+        for name, value in file.items()
     }
 
 
-def _give_first_frame(pipeline: WanInferencePipeline, job: wire.Job) -> None:
-    """Pass the encoded first frame where the pipeline's own encoder would have put it."""
-    if not job.network.image_tokens:
+def _give_control(
+    pipeline: Any, job: wire.Job, driver: families.Driver, inputs: Mapping[str, Tensor]
+) -> None:
+    """Pass what steers an AR step where the pipeline's own encoder would have put it."""
+    if driver.control(pipeline, job, inputs, 0) is None:
         return
-    image_TCHW = _encoded(pipeline, job)["image"]
-    mask_TCHW = torch.zeros_like(image_TCHW)
-    mask_TCHW[0] = 1.0
     generate = pipeline.diffusion_model.generate
+    controls = [driver.control(pipeline, job, inputs, ar) for ar in range(job.ar_steps)]
 
-    def with_first_frame(**arguments: Any) -> Any:
-        control = I2VCtrl(latent=image_TCHW, mask=mask_TCHW)
-        return generate(**{**arguments, "input": control})
+    def with_control(**arguments: Any) -> Any:
+        ar = arguments["autoregressive_index"]
+        return generate(**{**arguments, "input": controls[ar]})
 
-    pipeline.diffusion_model.generate = with_first_frame
+    pipeline.diffusion_model.generate = with_control
 
 
 def settings_in_force(
-    pipeline: WanInferencePipeline, cache: Wan21TransformerCache, job: wire.Job
+    pipeline: Any, driver: families.Driver, cache: Any, job: wire.Job
 ) -> wire.Settings:
-    """Read the settings back from the built pipeline."""
+    """Read the settings back from the built pipeline, not from what was asked."""
     model = pipeline.diffusion_model
-    transformer, scheduler = model.transformer, model.scheduler
-    latent_shape = transformer.unpatchify_and_maybe_gather_cp(
-        torch.empty(model.latent_shape, device="cpu")
-    ).shape
-    kt, kh, kw = transformer.config.network.patch_size
-    tokens_per_frame = latent_shape[-2] * latent_shape[-1] // (kt * kh * kw)
-    window = cache.network_cache[0].self_attn
-    is_self_forcing = isinstance(scheduler, FlowMatchScheduler)
-    # What the library was built with counts, not what the job asked for.
-    built = {
-        "slug": pipeline.config.name,
-        "weights_sha256": wire.sha256_once(transformer.config.checkpoint_path),
-        "seed": model.config.seed,
-    }
+    scheduler, networks = model.scheduler, driver.networks(pipeline)
+    sigmas, timesteps = _tables(scheduler)
+    rounding = exact_timesteps.rounding_in_force(scheduler)
+    built = {"slug": pipeline.config.name, "seed": model.config.seed}
+    if model.transformer.config.checkpoint_path:
+        built["weights_sha256"] = wire.sha256_once(model.transformer.config.checkpoint_path)
     return wire.Settings(
         **drive.common_settings(job) | built,
-        num_parameters=sum(p.numel() for p in transformer.network.parameters()),
+        **driver.in_force(pipeline, cache),
+        num_parameters=sum(p.numel() for network in networks for p in network.parameters()),
         ar_steps=job.ar_steps,
-        sigmas=tuple(
-            (scheduler.denoising_sigmas if is_self_forcing else scheduler.sigmas).tolist()
-        ),
-        timesteps=tuple(
-            map(
-                float,
-                (
-                    scheduler.denoising_step_list if is_self_forcing else scheduler.timesteps
-                ).tolist(),
-            )
-        ),
-        timestep_rounding=exact_timesteps.rounding_in_force(scheduler),
-        guidance=transformer.config.guidance_scale,
-        len_t=transformer.config.len_t,
-        window_t=window.window_size // tokens_per_frame,
-        sink_t=window.sink_size // tokens_per_frame,
-        latent_shape=tuple(latent_shape),
-        dtype=drive.dtype_name(transformer.dtype),
-        attention="cudnn" if pipeline.device.type == "cuda" else "sdpa",
-        compile=transformer.config.compile_network,
-        cuda_graph=transformer.config.use_cuda_graph,
+        sigmas=sigmas,
+        timesteps=timesteps,
+        timestep_rounding=rounding,
+        dtype=drive.dtype_name(model.transformer.dtype),
+        attention=attention_in_force(networks),
+        compile=any(isinstance(network, OptimizedModule) for network in networks),
+        cuda_graph=any(isinstance(one, CUDAGraphWrapper) for one in driver.graphs(pipeline)),
         decoder=decoders.name_in_force(pipeline.decoder),
         device=pipeline.device.type,
         decoder_weights_sha256=decoders.weights_in_force(pipeline.decoder),
+        context_noise=model.config.context_noise,
+        networks=len(networks),
+        as_shipped=tuple(p for p in families.left_by(job, model.config) if p != families.TIMESTEPS),
     )
+
+
+def _tables(scheduler: Scheduler) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Noise levels and timesteps of a built scheduler."""
+    if isinstance(scheduler, FlowMatchScheduler):
+        sigmas, timesteps = scheduler.denoising_sigmas, scheduler.denoising_step_list
+    else:
+        sigmas, timesteps = scheduler.sigmas, scheduler.timesteps
+    return tuple(sigmas.tolist()), tuple(map(float, timesteps.tolist()))
+
+
+def attention_in_force(networks: tuple[nn.Module, ...]) -> str:
+    """Kernel of every attention of the networks, read from its own object."""
+    kernels = {
+        cpu.attention_in_force(module.backend)
+        for network in networks
+        for module in network.modules()
+        if isinstance(module, NativeAttention)
+    }
+    return " and ".join(sorted(kernels))
 
 
 def _record_stages(recorder: Recorder, scheduler: Scheduler) -> None:
@@ -232,7 +191,7 @@ def _record_stages(recorder: Recorder, scheduler: Scheduler) -> None:
     library_profiler = pipeline_module.EventProfiler
     # The CPU profiler is this project's own: a second reading of the same clock would check nothing
     # and differ by whatever the system scheduled in between.
-    is_ours = issubclass(library_profiler, CpuProfiler)
+    is_ours = issubclass(library_profiler, cpu.CpuProfiler)
 
     class RecordingProfiler(library_profiler):
         def __init__(self) -> None:
@@ -263,9 +222,7 @@ def _record_stages(recorder: Recorder, scheduler: Scheduler) -> None:
     scheduler.sample = recorded_sample
 
 
-def _inject_noise(
-    transformer: Wan21Transformer, bank: NoiseBank, current_ar: Callable[[], int]
-) -> None:
+def _inject_noise(transformer: Any, bank: NoiseBank, current_ar: Callable[[], int]) -> None:
     """Serve the library's draws from the bank, in the patch layout it draws in."""
     drawn = Counter[int]()
 

@@ -22,6 +22,7 @@ from flashdreams.recipes.wan import (
 )
 from torch import Tensor
 
+from runners.drivers import wan21
 from runners.video import StreamingRunnerConfig
 
 CHECKPOINT = "https://huggingface.co/gdhe17/Self-Forcing/blob/main/checkpoints/self_forcing_dmd.pt"
@@ -92,3 +93,5 @@ SINK = derive_config(
         },
     },
 )
+
+wan21.register()

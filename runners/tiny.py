@@ -7,6 +7,7 @@ on a CPU nothing is compiled or captured and decoders compute in float32.
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,26 +20,20 @@ import numpy as np
 import torch
 from flashdreams.infra.config import derive_config
 from flashdreams.infra.diffusion.scheduler.fm_unipc import FlowMatchUniPCSchedulerConfig
+from flashdreams.infra.diffusion.transformer import TransformerConfig
 from flashdreams.infra.encoder import Encoder, EncoderConfig
 from flashdreams.infra.encoder.image.clip import CLIPImageEncoderConfig
 from flashdreams.infra.encoder.text.cosmos_reason1 import CosmosReason1TextEncoderConfig
 from flashdreams.infra.encoder.text.umt5 import UMT5TextEncoderConfig
 from flashdreams.infra.runner import RunnerConfig
-from flashdreams.recipes.cosmos.transformer import CosmosTransformerConfig
-from flashdreams.recipes.cosmos.transformer.impl.network import CosmosDiTNetworkConfig
 from flashdreams.recipes.taehv import TeahvVAEDecoderConfig
 from flashdreams.recipes.taehv import impl as taehv
-from flashdreams.recipes.wan import (
-    Wan21TransformerConfig,
-    WanVAEDecoderConfig,
-    WanVAEEncoderConfig,
-)
+from flashdreams.recipes.wan import WanVAEDecoderConfig, WanVAEEncoderConfig
 from flashdreams.recipes.wan.autoencoder import vae
-from flashdreams.recipes.wan.transformer.impl.network import WanDiTNetworkConfig
 from loguru import logger
 from torch import Tensor, nn
 
-from runners import first_frame
+from runners import families, first_frame
 
 Config = TypeVar("Config", bound=RunnerConfig)
 
@@ -108,30 +103,11 @@ STAND_INS: dict[type, Callable[[], EncoderConfig]] = {
 """Encoder that would be downloaded to the one that takes its place."""
 
 SMALLER: dict[type, dict[str, Any]] = {
-    WanDiTNetworkConfig: {
-        "dim": 256,
-        "ffn_dim": 512,
-        "num_heads": 2,
-        "num_layers": 2,
-        "text_len": TEXT_SHAPE[0],
-        "text_dim": TEXT_SHAPE[1],
-    },
-    CosmosDiTNetworkConfig: {
-        "model_channels": 256,
-        "num_blocks": 2,
-        "num_heads": 2,
-        "adaln_lora_dim": 32,
-        "crossattn_proj_in_channels": TEXT_SHAPE[1],
-        "crossattn_emb_channels": 128,
-    },
     WanVAEEncoderConfig: {"base_dim": VAE_WIDTH},
     WanVAEDecoderConfig: {"base_dim": VAE_WIDTH},
     FlowMatchUniPCSchedulerConfig: {"num_inference_steps": 4},
-    # No file: the network keeps the seeded weights it is made with.
-    Wan21TransformerConfig: {"checkpoint_path": None},
-    CosmosTransformerConfig: {"checkpoint_path": None},
 }
-"""Configuration to the values that are about size."""
+"""Configuration to the values that are about size; a family adds those of its network."""
 
 
 @contextmanager
@@ -157,10 +133,11 @@ def shrunk(config: Config) -> Iterator[Config]:
 
 def _shrink(config: Any, folder: Path, *, on_cpu: bool) -> None:
     """Shrink a component and what it is made of, in place."""
-    for kind, values in SMALLER.items():
+    tables = [SMALLER, *(family.smaller for family in families.registered())]
+    for kind, values in itertools.chain.from_iterable(table.items() for table in tables):
         if isinstance(config, kind):
             vars(config).update(values)
-    if isinstance(config, Wan21TransformerConfig | CosmosTransformerConfig):
+    if isinstance(config, TransformerConfig) and hasattr(config, "window_size_t"):
         _shorten(config)
     if type(config) in CHECKPOINTS:
         config.checkpoint_path = _checkpoint(folder, *CHECKPOINTS[type(config)])
@@ -181,7 +158,7 @@ def _adapt(config: Any, *, on_cpu: bool) -> None:
         config.dtype = torch.float32
 
 
-def _shorten(transformer: Wan21TransformerConfig | CosmosTransformerConfig) -> None:
+def _shorten(transformer: Any) -> None:
     """Three latent frames at most per AR step; a longer window holds two such steps."""
     is_one_step = transformer.len_t == transformer.window_size_t
     transformer.len_t = min(transformer.len_t, 3)

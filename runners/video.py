@@ -19,7 +19,7 @@ from flashdreams.infra.runner import Runner, RunnerConfig
 from loguru import logger
 from torch import Tensor
 
-from runners import exact_timesteps, first_frame, matched, tiny
+from runners import families, first_frame, matched, tiny
 from runners.protocol import wire
 
 DEFAULT_PROMPT = (
@@ -85,15 +85,19 @@ class VideoRunner(Runner[VideoRunnerConfig, StreamInferencePipeline[Any, Any, An
         """Build the pipeline, in the shape the job asks for if there is one."""
         if config.job is not None:
             job = wire.read_json(wire.Job, config.job)
-            super().__init__(matched.configure(config, job))
+            with matched.building(job):
+                super().__init__(matched.configure(config, job))
             return
-        if config.timesteps == "exact":
-            exact = exact_timesteps.exact_targets(config.pipeline.diffusion_model)
-            config = derive_config(config, pipeline={"diffusion_model": exact})
+        is_exact = config.timesteps == "exact"
+        if is_exact:
+            mended = families.mended(config.pipeline.diffusion_model)
+            config = derive_config(config, pipeline={"diffusion_model": mended})
         with tiny.shrunk(config) if config.size == "tiny" else nullcontext(config) as sized:
             # Before the weights, so that a wrong path fails before gigabytes are loaded.
             self._image_TCHW = _read_image(sized)
             super().__init__(sized)
+        if is_exact:
+            families.mend(self.pipeline.diffusion_model)
 
     def run(self) -> None:
         """Run the job, or write the video and its per-step stats."""

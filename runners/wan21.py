@@ -23,6 +23,7 @@ from flashdreams.recipes.wan import (
     WanVAEEncoderConfig,
 )
 
+from runners.drivers import wan21
 from runners.video import ImageRunnerConfig, VideoRunnerConfig
 
 IMAGE = "https://raw.githubusercontent.com/Wan-Video/Wan2.1/main/examples/i2v_input.JPG"
@@ -91,3 +92,5 @@ I2V = ImageRunnerConfig(
         ),
     ),
 )
+
+wan21.register()

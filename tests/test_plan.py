@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from harness.errors import IntegrityFault, UsageFault
 from harness.plan import suites
 from harness.plan.cells import change_job, plan_suite
-from harness.plan.sampling import captured_at, phase_at, phase_of, sigma_table
+from harness.plan.sampling import captured_at, phase_at, phase_of
 from harness.plan.suites import Suite, SuiteCell
 from harness.records import Driven, Phase, Role
+from runners.protocol import solvers
 from runners.protocol.wire import CAPTURED_AT, NEVER, Job
 from tests.fakes import samples
 
@@ -227,7 +228,7 @@ def test_side_override_touches_its_own_side_only():
 def test_self_forcing_table(shift, timesteps):
     """The warped timesteps are those that FlashDreams and Self-Forcing document."""
     steps = (1000, 750, 500, 250)
-    sigmas, warped = sigma_table("self_forcing", steps, 4, shift)
+    sigmas, warped = solvers.table("self_forcing", steps, 4, shift)
 
     assert warped == pytest.approx(timesteps, abs=5e-4)
     assert [1000 * sigma for sigma in sigmas] == pytest.approx(warped)
@@ -242,7 +243,7 @@ def test_self_forcing_table(shift, timesteps):
 )
 def test_unipc_table(steps, timesteps):
     """The integer timesteps are those of the library's own scheduler at shift 8."""
-    sigmas, table = sigma_table("unipc", (), steps, 8.0)
+    sigmas, table = solvers.table("unipc", (), steps, 8.0)
 
     assert table[:5] == timesteps
     assert len(sigmas) == len(table) == steps
@@ -253,7 +254,7 @@ def test_unipc_table(steps, timesteps):
 def test_noise_only_decreases(steps, shift, solver):
     """Whatever the steps and the shift, a schedule goes from noise to image."""
     nominal = tuple(1000 - 1000 * i // steps for i in range(steps))
-    sigmas, timesteps = sigma_table(solver, nominal, steps, shift)
+    sigmas, timesteps = solvers.table(solver, nominal, steps, shift)
 
     assert list(sigmas) == sorted(sigmas, reverse=True)
     assert len(set(sigmas)) == steps

@@ -11,7 +11,8 @@ from harness.environments.declared import driven, load_environments
 from harness.errors import UsageFault
 from harness.plan import suites
 from harness.plan.cells import make_plan, plan_suite
-from harness.plan.suites import OVERRIDES, Recipe, Suite, load_suite, load_toml, parse_side
+from harness.plan.overrides import OVERRIDES, parse_side
+from harness.plan.suites import Recipe, Suite, load_suite, load_toml
 from runners.protocol.wire import Job
 from tests.fakes.command import fdbench
 
@@ -215,6 +216,7 @@ def test_overrides_are_the_job_but_for_identity():
         "noise",
         "text",
         "decoder_weights",
+        "inputs",
         "device",
     }
 

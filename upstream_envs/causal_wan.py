@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runners.protocol import drive, wire
+from runners.protocol import drive, solvers, wire
+from runners.protocol.kinds import KINDS
 from runners.protocol.recorder import Recorder
 from runners.protocol.seeded_inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from upstream_envs import causal_decoders, stand_ins, wan_network
-from upstream_envs.call_plan import CausalCalls
+from upstream_envs.call_plan import PlannedCalls
 
 SHELLS = ("wan", "wan.modules", "pipeline", "utils", "demo_utils")
 
@@ -41,6 +42,7 @@ DRIVEN: dict[str, tuple[object, ...]] = {
     "dtype": ("bfloat16", "float16", "float32", "float64"),
     "guidance": (1.0,),
     "sink_t": (0,),
+    "given_frames": (0,),
     "compile": (False,),
     "cuda_graph": (False,),
     "decoder": ("none", *causal_decoders.DECODERS),
@@ -59,7 +61,8 @@ def import_upstream() -> Any:
     modules = {name: importlib.import_module(module) for name, module in UPSTREAM.items()}
     upstream = SimpleNamespace(**modules)
     upstream.model.flash_attention = upstream.causal_model.attention = stand_ins.attention
-    # Progress bars would write into the lines that the step report is on.
+    # Progress bars and notes would write into the lines that the step report is on.
+    upstream.inference.print = lambda *_: None
     if hasattr(upstream.inference, "tqdm"):
         upstream.inference.tqdm = SimpleNamespace(tqdm=lambda steps: steps)
     return upstream
@@ -68,18 +71,32 @@ def import_upstream() -> Any:
 def build_generator(upstream: Any, job: wire.Job) -> Any:
     """Upstream's wrapper around the network, with the job's weights strictly loaded."""
     is_published = job.ar_steps * job.len_t <= PUBLISHED_FRAMES == job.window_t
-    upstream.causal_model.CausalWanModel.from_pretrained = lambda _path, **causal: (
-        wan_network.empty(upstream.causal_model, "CausalWanModel", job.network, **causal)
+    window = {"local_attn_size", "sink_size"}  # some wrappers pass more, about loading
+    upstream.causal_model.CausalWanModel.from_pretrained = lambda _path, **options: (
+        wan_network.empty(
+            upstream.causal_model,
+            "CausalWanModel",
+            job.network,
+            **{name: value for name, value in options.items() if name in window},
+        )
     )
     generator = upstream.wrapper.WanDiffusionWrapper(
         is_causal=True,
         timestep_shift=job.shift,
         # Only a local window makes upstream drop frames; without one the cache must hold them all.
-        local_attn_size=-1 if is_published else job.window_t,
+        local_attn_size=-1 if is_published else job.window_t + job.sink_t,
         sink_size=job.sink_t,
     )
     wan_network.load(generator.model, job, drive.torch_dtype(job.dtype))
+    if job.sink_t:  # upstream counts 1560 tokens a frame here
+        for block in generator.model.blocks:
+            block.self_attn.max_attention_size = (job.window_t + job.sink_t) * frame_tokens(job)
     return generator
+
+
+def frame_tokens(job: wire.Job) -> int:
+    """Tokens of a latent frame."""
+    return KINDS[job.network.kind].tokens(job.latent_height, job.latent_width)
 
 
 def build_pipeline(upstream: Any, generator: Any, job: wire.Job, text: Tensor) -> Any:
@@ -99,7 +116,7 @@ def build_pipeline(upstream: Any, generator: Any, job: wire.Job, text: Tensor) -
         vae=SimpleNamespace(decode_to_pixel=lambda latents, **_: latents),
     )
     pipeline.num_transformer_blocks = job.network.num_layers
-    pipeline.frame_seq_length = job.latent_height * job.latent_width // 4  # patches of 2 x 2
+    pipeline.frame_seq_length = frame_tokens(job)
     pipeline.kv_cache1 = [_self_attention_cache(job, pipeline) for _ in generator.model.blocks]
     pipeline.crossattn_cache = [{"is_init": False} for _ in generator.model.blocks]
     return pipeline
@@ -109,7 +126,7 @@ def _self_attention_cache(job: wire.Job, pipeline: Any) -> dict[str, Tensor]:
     """Upstream's cache of one layer; its own ``_initialize_kv_cache`` knows one width only."""
     network, dtype = job.network, drive.torch_dtype(job.dtype)
     heads = (network.num_heads, network.dim // network.num_heads)
-    shape = (1, job.window_t * pipeline.frame_seq_length, *heads)
+    shape = (1, (job.window_t + job.sink_t) * pipeline.frame_seq_length, *heads)
     cache = {name: torch.zeros(shape, dtype=dtype, device=job.device) for name in "kv"}
     ends = ("global_end_index", "local_end_index")
     return cache | {name: torch.zeros(1, dtype=torch.long, device=job.device) for name in ends}
@@ -120,13 +137,23 @@ def read_call(noisy_image_or_video: Tensor, timestep: Tensor, **_: Any) -> tuple
     return noisy_image_or_video[0], timestep
 
 
+def _given(job: wire.Job, like: Tensor) -> Tensor | None:
+    """Latent frames [1, T, C, H, W] that a video starts from; None where it starts from text."""
+    if not job.given_frames:
+        return None
+    return load_artifact(job.inputs)["first_frame"].to(like).unsqueeze(0)
+
+
 class CausalWanSide:
     """The causal pipeline, ready to run the whole job in one call."""
+
+    driven = DRIVEN
+    """What a repository of its own may drive besides."""
 
     def __init__(self, job: wire.Job) -> None:
         """Load network, pipeline and inputs, and put noise and timing in place."""
         kernels = ("sdpa",) if job.device == "cpu" else ("cudnn", "sdpa")
-        drive.require(job, DRIVEN | {"attention": kernels})
+        drive.require(job, self.driven | {"attention": kernels})
         self._job, self._upstream = job, import_upstream()
         drive.choose_kernels(job.attention)
         dtype = drive.torch_dtype(job.dtype)
@@ -134,9 +161,11 @@ class CausalWanSide:
         self._generator = build_generator(self._upstream, job)
         self._pipeline = build_pipeline(self._upstream, self._generator, job, self._text)
         self.bank = NoiseBank(job, job.device, dtype)
-        noise = torch.cat([self.bank.tensor(ar, 0) for ar in range(job.ar_steps)])
+        drawn = [ar for ar in range(job.ar_steps) if not solvers.is_given(job, ar)]
+        noise = torch.cat([self.bank.tensor(ar, 0) for ar in drawn])
         self._noise_BTCHW = noise.unsqueeze(0)
-        self._calls = CausalCalls(job, self._generator.forward, read_call)
+        self._given_BTCHW = _given(job, noise)
+        self._calls = PlannedCalls(job, self._generator.forward, read_call)
         self._generator.forward = self._calls
         if job.decoder != "none":
             self._calls.decoder = causal_decoders.DECODERS[job.decoder](self._upstream, job)
@@ -165,11 +194,12 @@ class CausalWanSide:
         _, frames, channels, height, width = self._noise_BTCHW.shape
         (cached_tokens,) = {cache["k"].shape[1] for cache in pipeline.kv_cache1}
         (sink_t,) = {block.self_attn.sink_size for block in self._generator.model.blocks}
+        given_frames = 0 if self._given_BTCHW is None else self._given_BTCHW.shape[1]
         told = pipeline.denoising_step_list
         rows = (scheduler.timesteps[None] - told[:, None]).abs().argmin(1)  # as upstream looks up
         return wire.Settings(
             **drive.common_settings(job),
-            ar_steps=frames // pipeline.num_frame_per_block,
+            ar_steps=(frames + given_frames) // pipeline.num_frame_per_block,
             sigmas=tuple(scheduler.sigmas[rows].tolist()),
             timesteps=tuple(told.tolist()),
             timestep_rounding="none",
@@ -180,6 +210,8 @@ class CausalWanSide:
             latent_shape=(pipeline.num_frame_per_block, channels, height, width),
             attention=self._attention(),
             cuda_graph=False,
+            given_frames=given_frames,
+            context_noise=pipeline.args.context_noise,
             decoder=causal_decoders.name_in_force(self._calls.decoder),
             decoder_weights_sha256=wire.sha256_once(job.decoder_weights.path)
             if job.decoder_weights
@@ -190,7 +222,8 @@ class CausalWanSide:
     def run(self, recorder: Recorder) -> None:
         """Run upstream's own ``inference`` over all AR steps, then check its network calls."""
         self._calls.recorder = recorder
-        self._pipeline.inference(self._noise_BTCHW, text_prompts=[""])
+        given = {} if self._given_BTCHW is None else {"initial_latent": self._given_BTCHW}
+        self._pipeline.inference(self._noise_BTCHW, text_prompts=[""], **given)
         self._calls.check()
         if self._calls.decoder is not None:
             self.facts |= self._calls.decoder.facts

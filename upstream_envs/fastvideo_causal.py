@@ -11,7 +11,7 @@ from runners.protocol import drive, wire
 from runners.protocol.recorder import Recorder
 from runners.protocol.seeded_inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from upstream_envs import fastvideo_code, wan_network
-from upstream_envs.call_plan import CausalCalls
+from upstream_envs.call_plan import PlannedCalls
 
 UPSTREAM = {
     "network": "fastvideo.models.dits.causal_wanvideo",
@@ -90,7 +90,7 @@ class FastVideoCausalSide:
         self.bank = NoiseBank(job, job.device, drive.torch_dtype(job.dtype))
         self._batch = self._build_batch(upstream)
         # The stage filters keyword arguments by signature; upstream's is (*args, **kwargs) as well.
-        self._calls = CausalCalls(job, self._transformer.forward, read_call)
+        self._calls = PlannedCalls(job, self._transformer.forward, read_call)
         self._transformer.forward = self._calls
         upstream.stages.torch = BankedTorch(self._draw)
         self.facts = fastvideo_code.facts() | {

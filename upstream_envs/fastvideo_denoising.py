@@ -10,7 +10,7 @@ from runners.protocol import drive, wire
 from runners.protocol.recorder import Recorder
 from runners.protocol.seeded_inputs import NoiseBank, load_artifact
 from upstream_envs import fastvideo_code, wan_network
-from upstream_envs.call_plan import DenoisingCalls
+from upstream_envs.call_plan import PlannedCalls
 
 UPSTREAM = {
     "network": "fastvideo.models.dits.wanvideo",
@@ -41,9 +41,9 @@ def build_scheduler(upstream: Any, job: wire.Job) -> Any:
     return scheduler
 
 
-def read_call(_latents: Tensor, _text: Any, timestep: Tensor, **_: Any) -> Tensor:
+def read_call(_latents: Tensor, _text: Any, timestep: Tensor, **_: Any) -> tuple[None, Tensor]:
     """Timestep of one call of the transformer."""
-    return timestep
+    return None, timestep
 
 
 class FastVideoDenoisingSide:
@@ -66,7 +66,7 @@ class FastVideoDenoisingSide:
         self._autocast_off = upstream.args.FastVideoArgs.disable_autocast
         self.bank = NoiseBank(job, job.device, drive.torch_dtype(job.dtype))
         self._batch = self._build_batch(upstream)
-        self._calls = DenoisingCalls(job, self._transformer.forward, read_call)
+        self._calls = PlannedCalls(job, self._transformer.forward, read_call)
         self._transformer.forward = self._calls
         self.facts = fastvideo_code.facts() | {
             "stand_ins": "sequence group of one; initial latents; no progress bar",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from runners.protocol import drive, wire
-from runners.protocol.seeded_inputs import load_artifact
+from runners.protocol.seeded_weights import load_weights
 
 
 def empty(module: ModuleType, name: str, network: wire.Network, **options: Any) -> nn.Module:
@@ -59,7 +59,8 @@ def load(
     Raises:
         CheckpointMismatchError: A parameter is missing, surplus or of another shape.
     """
-    return fill(model, load_artifact(job.weights, job.device), dtype, job.weights.path, rename)
+    where = job.weights.path or "weights made on the device"
+    return fill(model, load_weights(job, job.device), dtype, where, rename)
 
 
 def fill(

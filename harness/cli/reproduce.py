@@ -10,7 +10,8 @@ import click
 from harness.environments.built import code_digest
 from harness.environments.declared import ENVIRONMENTS_DIR, command_words, load_environments
 from harness.errors import UsageFault
-from harness.plan.suites import parse_side, pick
+from harness.plan.overrides import parse_side
+from harness.plan.suites import pick
 from harness.records import PlannedCell, TrialRow
 from harness.store.run import open_run, pointing_to_fsck
 from harness.store.run_record import RunRecord

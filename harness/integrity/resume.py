@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.environments.built import BuiltEnvironment
 from harness.errors import UsageFault
 from harness.plan import suites
+from harness.plan.overrides import parse_side
 from harness.records import PairRow, Plan, PlannedCell, TelemetryRow, TrialRow
 from harness.store.manifest import read_manifest
 from harness.store.run import Store
@@ -70,7 +71,7 @@ def refuse_changed_environments(
     names = [name for cell in cells for name in cell.trial_ids]
     begun = run_store.read_rows(TrialRow, names) if names else []
     for row in begun:
-        env = built[suites.parse_side(row.side, row.trial_id).environment]
+        env = built[parse_side(row.side, row.trial_id).environment]
         now: dict[str, object] = {
             "packages": env.digest,
             "code": env.code_digest,

@@ -8,18 +8,16 @@ from typing import Any
 
 from harness.errors import UsageFault
 from harness.plan.estimate import Estimate, estimate_cell, memory_gb
-from harness.plan.sampling import sigma_table
+from harness.plan.overrides import check_overrides, impossible, parse_side
 from harness.plan.suites import (
     Device,
     Recipe,
     Recipes,
     Suite,
     SuiteCell,
-    check_overrides,
     load_devices,
     load_recipes,
     load_suite,
-    parse_side,
     pick,
 )
 from harness.records import (
@@ -33,6 +31,7 @@ from harness.records import (
     Side,
     UnsupportedCell,
 )
+from runners.protocol import solvers
 from runners.protocol.wire import PROTOCOL_VERSION, Artifact, Job
 
 _UNMADE = Artifact(path="", sha256="")
@@ -73,7 +72,9 @@ def plan_suite(
         if reason:
             unsupported.append(UnsupportedCell(**vars(sides), cell_id=cell_id, reason=reason))
             continue
-        cells.append(_plan_cell(cell_id, suite, cell, sides, device_key, job))
+        planned = _plan_cell(cell_id, suite, cell, sides, device_key, job)
+        _refuse_impossible(planned, where)
+        cells.append(planned)
     return Plan(
         suite=name,
         device=device_key,
@@ -110,6 +111,18 @@ def make_plan(
     needs = {cell.cell_id: need_of(cell, recipes, devices[key]) for cell in cells}
     seconds = {cell_id: need.seconds for cell_id, need in needs.items() if need}
     return suite, dataclasses.replace(planned, cells=cells, not_chosen=others, estimated_s=seconds)
+
+
+def _refuse_impossible(planned: PlannedCell, where: str) -> None:
+    """Refuse a cell with a job that no side could do.
+
+    Raises:
+        UsageFault: It has one.
+    """
+    for trial in planned.trials:
+        reason = impossible(trial.job)
+        if reason:
+            raise UsageFault(f"{where}: {trial.side}: {reason}")
 
 
 def cell_id_of(cell: SuiteCell, device_key: str) -> str:
@@ -215,6 +228,8 @@ def _base_job(suite: Suite, slug: str, recipe: Recipe, recipes: Recipes, device:
         profile_steps=(),
         telemetry=on_gpu,
         gpus=recipe.gpus if on_gpu else 1,
+        ranks=recipe.gpus if on_gpu else 1,
+        input_names=tuple(recipe.inputs),
         **{key: values[key] for key in _RECIPE_FIELDS},
         denoising_timesteps=tuple(recipe.denoising_timesteps),
         compile=recipe.compile and on_gpu,
@@ -235,6 +250,9 @@ _RECIPE_FIELDS = (
     "latent_width",
     "dtype",
     "decoder",
+    "given_frames",
+    "context_noise",
+    "networks",
 )
 
 
@@ -243,16 +261,20 @@ def change_job(job: Job, changes: dict[str, Any]) -> Job:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
     if values.get("denoising_timesteps"):
         values = {"denoising_steps": len(values["denoising_timesteps"])} | values
-    whole = vars(job) | values
-    sigmas, timesteps = sigma_table(
-        whole["solver"], whole["denoising_timesteps"], whole["denoising_steps"], whole["shift"]
+    changed = dataclasses.replace(job, **values)
+    sigmas, timesteps = solvers.table(
+        changed.solver, changed.denoising_timesteps, changed.denoising_steps, changed.shift
     )
     derived: dict[str, Any] = {
         "sigmas": sigmas,
         "timesteps": timesteps,
-        "capture_steps": tuple(range(whole["ar_steps"])),
+        "capture_steps": tuple(
+            ar for ar in range(changed.ar_steps) if not solvers.is_given(changed, ar)
+        ),
     }
-    return Job(**(whole | derived | values))
+    if changed.device == "cuda":
+        derived["ranks"] = changed.gpus
+    return dataclasses.replace(changed, **(derived | values))
 
 
 def _plan_cell(

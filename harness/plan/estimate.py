@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.plan.suites import Device
+from runners.protocol.kinds import KINDS
 from runners.protocol.wire import Job
 
 BYTES_PER_VALUE = 2
@@ -25,8 +26,6 @@ KERNEL_TIME_S = 12.0
 """What timing a cell's kernels alone takes before its first trial."""
 FRAMES_PER_LATENT, PIXELS_PER_LATENT = 4, 64
 """How many video frames, and how many pixels each, a decoder makes of one latent pixel."""
-PATCH = 4
-"""Latent pixels per token, 2 x 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,8 @@ def memory_gb(job: Job, parameters: int, gpus: int = 1) -> float:
     """Weights and KV cache of one trial per GPU, in GB; see :func:`estimate`."""
     network = job.network
     context = (job.window_t + job.sink_t) * _tokens_per_frame(job)
-    cache = 2 * context * network.dim * network.num_layers * BYTES_PER_VALUE * _branches(job)
+    cached = KINDS[network.kind].layer(network).cached_values * network.num_layers * job.networks
+    cache = context * cached * BYTES_PER_VALUE * _branches(job)
     return (parameters * BYTES_PER_VALUE + cache / gpus) / 1e9
 
 
@@ -59,8 +59,9 @@ def estimate(job: Job, parameters: int, device: Device, gpus: int = 1) -> Estima
     network = job.network
     tokens = job.len_t * _tokens_per_frame(job)
     context = (job.window_t + job.sink_t) * _tokens_per_frame(job)
-    attention = 4 * tokens * context * network.dim * network.num_layers
-    forward = 2 * parameters * tokens + attention
+    cached = KINDS[network.kind].layer(network).cached_values * network.num_layers
+    # One network of several runs at a time.
+    forward = 2 * parameters // job.networks * tokens + 2 * tokens * context * cached
     forwards = job.ar_steps * (job.denoising_steps * _branches(job) + 1)
     compute_s = forwards * forward / (device.nominal_tflops * 1e12 * UTILISATION * gpus)
     read_s = READ_S_PER_GB * parameters * BYTES_PER_VALUE / 1e9
@@ -97,7 +98,8 @@ def _frame_bytes(job: Job) -> int:
 
 
 def _tokens_per_frame(job: Job) -> int:
-    return job.latent_height * job.latent_width // PATCH
+    kind = KINDS[job.network.kind]
+    return kind.tokens(job.latent_height, job.latent_width)
 
 
 def _branches(job: Job) -> int:

@@ -1,15 +1,13 @@
 """Reads ``suites/*.toml``: the only module that knows their layout."""
 
-import dataclasses
 import difflib
 import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     ConfigDict,
@@ -22,37 +20,12 @@ from pydantic import (
 )
 
 from harness.errors import UsageFault
-from harness.records import ExpectedDifference, Side
-from runners.protocol.wire import Job, Network
+from harness.plan.known_names import InputName, KindName, SolverName
+from harness.records import ExpectedDifference
+from runners.protocol.wire import Network
 
 SUITES_DIR = Path(__file__).resolve().parents[2] / "suites"
-OVERRIDES = {item.name for item in dataclasses.fields(Job)} - {
-    "protocol",
-    "nonce",
-    "slug",
-    "size",
-    "network",
-    "weights",
-    "noise",
-    "text",
-    "decoder_weights",
-    "device",
-}
-"""Job fields that a suite, a cell or a side may set."""
-
-_COUNTS = {
-    "ar_steps",
-    "denoising_steps",
-    "len_t",
-    "window_t",
-    "latent_height",
-    "latent_width",
-    "gpus",
-}
-"""Job fields of which there is at least one."""
-
 _STRICT = ConfigDict(extra="forbid")
-_SIDE = re.compile(r"(?P<environment>[\w-]+)(?:\{(?P<overrides>.*)\})?")
 Entry = TypeVar("Entry")
 
 
@@ -79,7 +52,7 @@ class Recipe:
     flavour: Literal["streaming", "bidirectional", "super_resolution"]
     checkpoints: list[str]
     network: str
-    solver: str
+    solver: SolverName
     denoising_timesteps: list[int]
     denoising_steps: int
     shift: float
@@ -95,6 +68,11 @@ class Recipe:
     compile: bool
     cuda_graph: bool
     baselines: dict[str, Baseline]
+    inputs: list[InputName] = field(default_factory=list)
+    """Seeded inputs beside weights, noise and text."""
+    given_frames: NonNegativeInt = 0
+    context_noise: NonNegativeInt = 0
+    networks: PositiveInt = 1
     gpus: PositiveInt = 1
     """GPUs the published figures were measured on, one process each."""
     tiny: dict[str, Any] = field(default_factory=dict)
@@ -120,6 +98,7 @@ class NetworkSizes:
     """At full size."""
     full: dict[str, int]
     tiny: dict[str, int] = field(default_factory=dict)
+    kind: KindName = "wan"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +113,7 @@ class Recipes:
     def network(self, recipe: Recipe, size: str) -> Network:
         """Shape of a recipe's network at a size."""
         sizes = self.networks[recipe.network]
-        return Network(**(sizes.tiny if size == "tiny" else sizes.full))
+        return Network(kind=sizes.kind, **(sizes.tiny if size == "tiny" else sizes.full))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,58 +322,4 @@ def pick(kind: str, wanted: str, known: Iterable[str], where: str = "") -> str:
     )
 
 
-def parse_side(text: str, where: str) -> Side:
-    """Read a side such as ``flashdreams{dtype=float32,denoising_timesteps=[1000,500]}``.
-
-    Raises:
-        UsageFault: It is not of that form, or overrides something that is no job field.
-    """
-    match = _SIDE.fullmatch(text)
-    if match is None:
-        raise UsageFault(f"{where}: {text!r} is not of the form environment{{key=value,...}}")
-    overrides = []
-    for item in re.split(r",(?![^\[]*\])", match["overrides"] or ""):
-        key, equals, value = item.partition("=")
-        if item and not equals:
-            raise UsageFault(f"{where}: {item!r} in {text!r} has no value")
-        if item:
-            overrides.append((key.strip(), _parse_value(value.strip())))
-    check_overrides(dict(overrides), where)
-    return Side(environment=match["environment"], overrides=tuple(overrides))
-
-
-def check_overrides(overrides: dict[str, Any], where: str) -> None:
-    """Refuse keys that are no job field a suite may set, and values that are none of the field.
-
-    Raises:
-        UsageFault: There is one; the message has the nearest names, or what is wrong.
-    """
-    for key, value in overrides.items():
-        if key not in OVERRIDES:
-            near = difflib.get_close_matches(key, OVERRIDES, n=3, cutoff=0.3) or sorted(OVERRIDES)
-            raise UsageFault(f"{where}: cannot set {key!r}; nearest: {', '.join(near)}")
-        _check_value(key, value, where)
-
-
-@cache
-def _adapter_of(key: str) -> TypeAdapter[Any]:
-    """Validator of a job field; making one is slow."""
-    wanted = PositiveInt if key in _COUNTS else get_type_hints(Job)[key]
-    return TypeAdapter(wanted, config=ConfigDict(allow_inf_nan=False))
-
-
-def _check_value(key: str, value: Any, where: str) -> None:
-    try:
-        _adapter_of(key).validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        raise UsageFault(f"{where}: {key} = {value!r}: {error.errors()[0]['msg']}") from error
-
-
 _TABLES = {"recipes", "devices", "published"}
-
-
-def _parse_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

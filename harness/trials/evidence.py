@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 from harness.errors import IntegrityFault
 from harness.logs import PARSERS
 from harness.machine.telemetry import TELEMETRY_FILE, read_samples, summarize, unread
-from harness.plan.sampling import captured_at, draws_per_step, phase_of
+from harness.plan.sampling import captured_at, phase_of
 from harness.records import LogStep, Outcome, Phase, StepRow, TelemetryRow, TrialRow
 from harness.sandboxes.untrusted import LOG_FILE
 from harness.store.durable import files_in
 from harness.store.version import check_version
 from harness.trials import matching
 from harness.trials.kernels import wrong_attention
-from runners.protocol import wire
+from runners.protocol import solvers, wire
 
 TRIAL_FILE = "trial.json"
 _TIME_TOLERANCE = 0.005
@@ -349,7 +349,8 @@ def _check_length(
         raise IntegrityFault(
             f"the end event counts {events[-1].ar_steps} AR steps, not {len(indices)}"
         )
-    drawn, needed = events[-1].noise_draws, job.ar_steps * draws_per_step(job)
+    drawn = events[-1].noise_draws
+    needed = sum(solvers.draws(job, ar) for ar in range(job.ar_steps))
     if drawn != needed:
         raise IntegrityFault(f"{drawn} tensors were drawn from the noise bank, not {needed}")
     return Outcome.COMPLETED, ""
@@ -372,7 +373,7 @@ def _check_denoising(job: wire.Job, by_ar: Mapping[int, wire.StepEvent]) -> None
     """Each AR step must have its denoising steps, and they must fit into its ``diffuse``."""
     for ar, event in by_ar.items():
         found, diffuse_ms = len(event.denoise_ms), event.stages_ms.get("diffuse", 0.0)
-        if found != job.denoising_steps:
+        if not solvers.is_given(job, ar) and found != job.denoising_steps:
             raise IntegrityFault(f"AR {ar}: {found} denoising steps, not {job.denoising_steps}")
         if sum(event.denoise_ms) > diffuse_ms + _TIME_TOLERANCE_MS:
             raise IntegrityFault(f"AR {ar}: its denoising steps take longer than its diffuse stage")

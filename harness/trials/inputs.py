@@ -11,13 +11,14 @@ from filelock import FileLock
 from harness.environments.built import BuiltEnvironment, cache_dir
 from harness.errors import EnvironmentFault
 from harness.machine.owners import making
-from harness.plan.sampling import draws_per_step
 from harness.records import PlannedTrial
 from harness.sandboxes.contract import Launch
 from harness.sandboxes.start import run_launch
+from runners.protocol import solvers
+from runners.protocol.decoder_shapes import NARROWEST
 from runners.protocol.requests import PrepareRequest
+from runners.protocol.weight_rules import FROM_FILE
 from runners.protocol.wire import (
-    WAN_VAE_WIDTH,
     Artifact,
     Job,
     sha256_file,
@@ -51,6 +52,7 @@ _JOB_FIELDS = {
     "noise_path": "noise",
     "text_path": "text",
     "decoder_path": "decoder_weights",
+    "inputs_path": "inputs",
 }
 """Field of a request that says where an input goes, to the job's field for it."""
 
@@ -75,7 +77,7 @@ def _verified(path: Path) -> Artifact:
 
 
 def _paths(request: PrepareRequest) -> dict[str, Path]:
-    """Where each input goes, by field of the request; no decoder's where nothing is decoded."""
+    """Where each input goes, by field of the request; those that the job needs."""
     paths = {name: getattr(request, name) for name in _JOB_FIELDS}
     return {name: Path(path) for name, path in paths.items() if path}
 
@@ -83,8 +85,10 @@ def _paths(request: PrepareRequest) -> dict[str, Path]:
 def _request(job: Job, code_digest: str) -> PrepareRequest:
     """What to make and where; each path is named by everything its bytes depend on."""
     latent_shape = (job.len_t, job.network.out_dim, job.latent_height, job.latent_width)
-    draws = draws_per_step(job)
-    network, width = asdict(job.network), WAN_VAE_WIDTH[job.size]
+    draws = max(solvers.draws(job, ar) for ar in range(job.ar_steps))
+    network, width = asdict(job.network), NARROWEST[job.size]
+    drawn = (job.weights_seed, job.weights_gains, job.networks)
+    named = (latent_shape, job.seed, job.ar_steps, job.input_names)
     decoder = ("decoder", code_digest, job.decoder, width, job.weights_seed)
     return PrepareRequest(
         network=job.network,
@@ -94,12 +98,18 @@ def _request(job: Job, code_digest: str) -> PrepareRequest:
         ar_steps=job.ar_steps,
         draws_per_step=draws,
         latent_shape=latent_shape,
-        weights_path=_path("weights", code_digest, network, job.weights_seed),
+        weights_path=(
+            _path("weights", code_digest, network, *drawn) if job.weights_from == FROM_FILE else ""
+        ),
         noise_path=_path("noise", code_digest, latent_shape, job.seed, job.ar_steps, draws),
         text_path=_path("text", code_digest, network, latent_shape, PROMPT),
         decoder=job.decoder,
         decoder_width=width,
         decoder_path="" if job.decoder == "none" else _path(*decoder),
+        networks=job.networks,
+        weights_gains=job.weights_gains,
+        input_names=job.input_names,
+        inputs_path=_path("inputs", code_digest, *named) if job.input_names else "",
     )
 
 

@@ -8,25 +8,23 @@ from harness.environments.built import BuiltEnvironment
 from harness.errors import EnvironmentFault
 from harness.machine.gpus import leased, pick_gpus
 from harness.machine.telemetry import require_idle
-from harness.plan.estimate import PATCH
 from harness.records import PlannedCell
 from harness.sandboxes.contract import Launch
 from harness.sandboxes.start import run_launch
 from harness.store.run_record import KernelTime
 from runners.protocol import wire
+from runners.protocol.kinds import KINDS
 from runners.protocol.requests import KernelTimeRequest, KernelTimeResult
 from runners.protocol.wire import Job
 
 _LIMIT_S = 1800.0
-LINEARS = {"linear_dim_dim": 6, "linear_dim_ffn": 1, "linear_ffn_dim": 1}
-"""Matrix products of a layer: query, key, value and output of self-attention, query and output of
-cross-attention, whose keys and values are made once from the prompt; and the two of the MLP."""
 
 
 def kernel_time_of(job: Job, result: KernelTimeResult, gpu: str = "") -> KernelTime:
     """Add up the kernels of a job's network calls."""
-    layer_ms = sum(count * result.kernels_ms[name] for name, count in LINEARS.items())
-    layer_ms += result.kernels_ms["self_attention"] + result.kernels_ms["cross_attention"]
+    layer, times = KINDS[job.network.kind].layer(job.network), result.kernels_ms
+    layer_ms = sum(product.count * times[product.name] for product in layer.products)
+    layer_ms += sum(times[attention.name] for attention in layer.attentions)
     forward_ms = job.network.num_layers * layer_ms
     branches = 2 if job.guidance > 1 else 1
     calls = branches * (1 if job.ar_steps == 1 else job.denoising_steps)
@@ -41,7 +39,7 @@ def kernel_time_of(job: Job, result: KernelTimeResult, gpu: str = "") -> KernelT
 
 def request_for(job: Job) -> KernelTimeRequest:
     """The shapes of a job's network calls once the KV window is full."""
-    tokens_per_frame = job.latent_height * job.latent_width // PATCH
+    tokens_per_frame = KINDS[job.network.kind].tokens(job.latent_height, job.latent_width)
     return KernelTimeRequest(
         network=job.network,
         tokens=job.len_t * tokens_per_frame,

@@ -160,11 +160,11 @@ def _ask(
     if job.telemetry:
         (work / telemetry.TELEMETRY_FILE).touch()
         own.append(work / telemetry.TELEMETRY_FILE)
-    shared = (job.weights, job.noise, job.text, job.decoder_weights)
-    inputs = [Path(one.path) for one in shared if one]
+    shared = (job.weights, job.noise, job.text, job.decoder_weights, job.inputs)
+    inputs = [Path(one.path) for one in shared if one and one.path]
     source = [environment.source] if environment.source else []
     return Launch(
-        command=environment.command(job.slug, work / wire.JOB_FILE, job.gpus),
+        command=environment.command(job.slug, work / wire.JOB_FILE, job.ranks),
         folder=work,
         variables={**grant.variables, **environment.variables()},
         readable=(*own, environment.code, *source, *inputs),

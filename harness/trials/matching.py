@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from runners.protocol.weight_rules import FROM_FILE
 from runners.protocol.wire import Job, Settings
 
 FLOAT_TOLERANCE = 1e-6
@@ -52,12 +53,15 @@ def disobeyed(
         "noise_sha256": job.noise.sha256,
         "text_sha256": job.text.sha256,
         "decoder_weights_sha256": job.decoder_weights.sha256 if job.decoder_weights else "none",
+        "inputs_sha256": job.inputs.sha256 if job.inputs else "none",
         "latent_shape": (job.len_t, job.network.out_dim, job.latent_height, job.latent_width),
     }
     names = {item.name for item in fields(Settings)} & {item.name for item in fields(Job)}
     wanted |= {name: getattr(job, name) for name in names - set(ignored)}
     if not job.threads:
         wanted.pop("threads", None)
+    if job.weights_from != FROM_FILE:  # each side makes them: only the sides can be compared
+        wanted.pop("weights_sha256")
     return tuple(
         Difference(setting=name, candidate=getattr(settings, name), reference=value, reason="")
         for name, value in wanted.items()

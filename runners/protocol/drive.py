@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from runners.protocol import wire
+from runners.protocol import seeded_weights, wire
 from runners.protocol.recorder import Recorder
 from runners.protocol.seeded_inputs import NoiseBank
 
@@ -104,14 +104,22 @@ def common_settings(job: wire.Job) -> dict[str, Any]:
     return {
         "slug": job.slug,
         "size": job.size,
-        "weights_sha256": wire.sha256_once(job.weights.path),
+        "weights_sha256": seeded_weights.sha256_in_force(job),
         "noise_sha256": wire.sha256_once(job.noise.path),
         "text_sha256": wire.sha256_once(job.text.path),
+        "inputs_sha256": wire.sha256_once(job.inputs.path) if job.inputs else "none",
+        "ranks": ranks(),
         "seed": job.seed,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "cudnn": cudnn_version(),
     }
+
+
+def ranks() -> int:
+    """Processes that share this trial."""
+    group = torch.distributed
+    return group.get_world_size() if group.is_available() and group.is_initialized() else 1
 
 
 def cudnn_version() -> str:

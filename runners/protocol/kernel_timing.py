@@ -8,6 +8,7 @@ libraries run it by itself: what a runner takes beyond their sum is its own.
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +18,8 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 from runners.protocol import drive, wire
 from runners.protocol.clock import Clock
+from runners.protocol.kinds import KINDS
+from runners.protocol.kinds.kind import PROMPT, WINDOW, Attention, Product
 from runners.protocol.requests import KernelTimeRequest, KernelTimeResult
 
 WARM_UP = 5
@@ -30,32 +33,28 @@ def layer_kernels(
     request: KernelTimeRequest,
 ) -> dict[str, Callable[[], Callable[[int], Tensor]]]:
     """Kernels of one layer: name to what makes the inputs and returns the call on set ``i``."""
-    network, tokens = request.network, request.tokens
-    dim, ffn = network.dim, network.ffn_dim
-    return {
-        "self_attention": lambda: _attention(request, request.context),
-        "cross_attention": lambda: _attention(request, network.text_len),
-        "linear_dim_dim": lambda: _linear(request, tokens, dim, dim),
-        "linear_dim_ffn": lambda: _linear(request, tokens, dim, ffn),
-        "linear_ffn_dim": lambda: _linear(request, tokens, ffn, dim),
-    }
+    layer = KINDS[request.network.kind].layer(request.network)
+    attentions = {one.name: partial(_attention, request, one) for one in layer.attentions}
+    products = {one.name: partial(_linear, request, one) for one in layer.products}
+    return {**attentions, **products}
 
 
-def _linear(
-    request: KernelTimeRequest, rows: int, fan_in: int, fan_out: int
-) -> Callable[[int], Tensor]:
+def _linear(request: KernelTimeRequest, product: Product) -> Callable[[int], Tensor]:
+    fan_in, fan_out = product.fan_in, product.fan_out
     sets = [
-        (_normal(request, rows, fan_in), _normal(request, fan_out, fan_in))
+        (_normal(request, request.tokens, fan_in), _normal(request, fan_out, fan_in))
         for _ in range(INPUT_SETS)
     ]
     return lambda i: linear(*sets[i])
 
 
-def _attention(request: KernelTimeRequest, keys: int) -> Callable[[int], Tensor]:
-    heads = request.network.num_heads
-    width = request.network.dim // heads
+def _attention(request: KernelTimeRequest, attention: Attention) -> Callable[[int], Tensor]:
+    keys = {WINDOW: request.context, PROMPT: request.network.text_len}[attention.keys]
+    heads = (attention.heads, attention.head_dim)
     sets = [
-        tuple(_normal(request, 1, heads, rows, width) for rows in (request.tokens, keys, keys))
+        tuple(
+            _normal(request, 1, heads[0], rows, heads[1]) for rows in (request.tokens, keys, keys)
+        )
         for _ in range(INPUT_SETS)
     ]
     return lambda i: scaled_dot_product_attention(*sets[i])

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from runners.protocol import wire
+from runners.protocol import solvers, wire
 
 
 class InputMismatchError(RuntimeError):
@@ -41,6 +41,7 @@ class NoiseBank:
         """Load the whole bank onto the device, so that no copy falls into a timed span."""
         tensors = load_artifact(job.noise)
         self._tensors = {key: value.to(device, dtype) for key, value in tensors.items()}
+        self._job = job
         self.draws = 0
 
     def tensor(self, ar: int, step: int) -> Tensor:
@@ -52,7 +53,8 @@ class NoiseBank:
         key = noise_key(ar, step)
         if key not in self._tensors:
             raise InputMismatchError(f"the noise bank has no {key}: this side draws too often")
-        self.draws += 1
+        # What is drawn for frames that are given has no effect, and one side draws it alone.
+        self.draws += not solvers.is_given(self._job, ar)
         return self._tensors[key].clone()
 
 

@@ -16,11 +16,9 @@ from torch import Tensor
 from runners.protocol import weight_rules, wire
 from runners.protocol.kinds import KINDS
 from runners.protocol.seeded_inputs import InputMismatchError, load_artifact
+from runners.protocol.weight_rules import FROM_FILE
 
 Made = TypeVar("Made")
-
-FROM_FILE, FROM_DEVICE = SOURCES = ("file", "device")
-"""Values of a job's ``weights_from``."""
 
 CHUNK = 1 << 24
 """Values whose checksum is taken at once: 128 MiB of 64-bit numbers, beside the weights."""

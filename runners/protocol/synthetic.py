@@ -86,7 +86,7 @@ def _normal(shape: tuple[int, ...], label: str) -> Tensor:
 
 
 def _poses(shape: tuple[int, ...], label: str) -> Tensor:
-    """World to camera [F, 4, 4] of a camera that turns and moves a little in each frame, float32."""
+    """World to camera [F, 4, 4], float32, of a camera that turns and moves a little each frame."""
     frames = shape[0]
     steps = normal((frames, 4), label).clamp(-1, 1).cumsum(0) - normal((1, 4), label).clamp(-1, 1)
     angles = TURN * steps[:, 0]

@@ -6,6 +6,8 @@ Standard library only and Python 3.10, as ``wire``.
 from runners.protocol.kinds import KINDS
 from runners.protocol.wire import Network
 
+FROM_FILE, FROM_DEVICE = SOURCES = ("file", "device")
+"""Values of a job's ``weights_from``."""
 FLAT, SHARP = RULES = ("flat", "sharp")
 """``flat`` draws every norm about 1. ``sharp`` multiplies the query and key norms of each kind of
 attention, so that attention looks at few tokens, as that of a trained network does."""

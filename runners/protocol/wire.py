@@ -135,7 +135,7 @@ class Job:
     decoder_weights: Artifact | None = None
     """Of the decoder; None where latents are not decoded."""
     input_names: tuple[str, ...] = ()
-    """Seeded inputs beside weights, noise and text: names in ``runners/protocol/input_makers.py``."""
+    """Seeded inputs beside weights, noise and text: see ``runners/protocol/named_inputs.py``."""
     inputs: Artifact | None = None
     """Their file; None where there are none."""
     given_frames: int = 0
@@ -149,7 +149,7 @@ class Job:
     weights_from: str = "file"
     """``file``, or ``device``: every process makes them there from recipe, seed and rule."""
     weights_rule: str = "flat"
-    """How seeded weights are drawn; see ``runners/protocol/synthetic.py``."""
+    """How seeded weights are drawn; see ``runners/protocol/weight_rules.py``."""
     weights_gains: tuple[float, ...] = ()
     """Numbers of the rule."""
     as_shipped: tuple[str, ...] = ()

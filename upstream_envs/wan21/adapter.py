@@ -17,7 +17,7 @@ from runners.protocol import drive, wire
 from runners.protocol.recorder import Recorder
 from runners.protocol.seeded_inputs import BankedTorch, NoiseBank, check_shape, load_artifact
 from upstream_envs import stand_ins, wan_network
-from upstream_envs.call_plan import DenoisingCalls, UpstreamChangedError
+from upstream_envs.call_plan import PlannedCalls, UpstreamChangedError
 
 SHELLS = ("wan", "wan.modules", "wan.utils", "wan.distributed")
 
@@ -75,9 +75,9 @@ def build_model(upstream: Any, network: wire.Network) -> Any:
     return wan_network.empty(upstream.model, "WanModel", network, model_type=task)
 
 
-def read_call(_latents: list[Tensor], t: Tensor, **_: Any) -> Tensor:
+def read_call(_latents: list[Tensor], t: Tensor, **_: Any) -> tuple[None, Tensor]:
     """Timestep of one call of the network."""
-    return t
+    return None, t
 
 
 class Wan21Side:
@@ -103,7 +103,7 @@ class Wan21Side:
         self._upstream.loop.torch = BankedTorch(self._draw)
         self._schedulers: list[Any] = []
         self._keep_schedulers()
-        self._calls = DenoisingCalls(job, model.forward, read_call)
+        self._calls = PlannedCalls(job, model.forward, read_call)
         self._model.forward = self._calls
         self.facts = stand_ins.source_facts() | {
             "shells": ", ".join(SHELLS),

@@ -1,0 +1,43 @@
+"""Names that a suite takes from the protocol's tables; an unknown one is told the nearest."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from runners.protocol import weight_rules
+from runners.protocol.kinds import KINDS
+from runners.protocol.named_inputs import INPUTS
+from runners.protocol.solvers import SOLVERS
+
+
+def _known(what: str, names: Iterable[str]) -> AfterValidator:
+    """Accepts these names only."""
+    known = sorted(names)
+
+    def check(name: str) -> str:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+            raise PydanticCustomError(
+                "unknown_name",
+                "unknown {what} '{name}'; nearest: {near}",
+                {"what": what, "name": name, "near": ", ".join(near)},
+            )
+        return name
+
+    return AfterValidator(check)
+
+
+KindName = Annotated[str, _known("kind of network", KINDS)]
+SolverName = Annotated[str, _known("solver", SOLVERS)]
+InputName = Annotated[str, _known("input", INPUTS)]
+
+NAMED: dict[str, Any] = {
+    "solver": SolverName,
+    "input_names": tuple[InputName, ...],
+    "weights_rule": Annotated[str, _known("rule of weights", weight_rules.RULES)],
+    "weights_from": Annotated[str, _known("source of weights", weight_rules.SOURCES)],
+}
+"""Job field to the type of its names."""

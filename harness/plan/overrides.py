@@ -1,0 +1,118 @@
+"""Sides of a cell, and what of a job a suite, a cell or a side may set."""
+
+import dataclasses
+import difflib
+import json
+import re
+import tomllib
+from functools import cache
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
+
+from harness.errors import UsageFault
+from harness.plan.known_names import NAMED
+from harness.records import Side
+from runners.protocol import weight_rules
+from runners.protocol.wire import Job
+
+OVERRIDES = {item.name for item in dataclasses.fields(Job)} - {
+    "protocol",
+    "nonce",
+    "slug",
+    "size",
+    "network",
+    "weights",
+    "noise",
+    "text",
+    "decoder_weights",
+    "inputs",
+    "device",
+}
+"""Job fields that a suite, a cell or a side may set."""
+
+_COUNTS = {
+    "ar_steps",
+    "denoising_steps",
+    "len_t",
+    "window_t",
+    "latent_height",
+    "latent_width",
+    "gpus",
+    "networks",
+    "ranks",
+}
+"""Job fields of which there is at least one."""
+
+_SIDE = re.compile(r"(?P<environment>[\w-]+)(?:\{(?P<overrides>.*)\})?")
+
+
+def parse_side(text: str, where: str) -> Side:
+    """Read a side such as ``flashdreams{dtype=float32,denoising_timesteps=[1000,500]}``.
+
+    Raises:
+        UsageFault: It is not of that form, or overrides something that is no job field.
+    """
+    match = _SIDE.fullmatch(text)
+    if match is None:
+        raise UsageFault(f"{where}: {text!r} is not of the form environment{{key=value,...}}")
+    overrides = []
+    for item in re.split(r",(?![^\[]*\])", match["overrides"] or ""):
+        key, equals, value = item.partition("=")
+        if item and not equals:
+            raise UsageFault(f"{where}: {item!r} in {text!r} has no value")
+        if item:
+            overrides.append((key.strip(), _parse_value(value.strip())))
+    check_overrides(dict(overrides), where)
+    return Side(environment=match["environment"], overrides=tuple(overrides))
+
+
+def check_overrides(overrides: dict[str, Any], where: str) -> None:
+    """Refuse keys that are no job field a suite may set, and values that are none of the field.
+
+    Raises:
+        UsageFault: There is one; the message has the nearest names, or what is wrong.
+    """
+    for key, value in overrides.items():
+        if key not in OVERRIDES:
+            near = difflib.get_close_matches(key, OVERRIDES, n=3, cutoff=0.3) or sorted(OVERRIDES)
+            raise UsageFault(f"{where}: cannot set {key!r}; nearest: {', '.join(near)}")
+        _check_value(key, value, where)
+
+
+@cache
+def _adapter_of(key: str) -> TypeAdapter[Any]:
+    """Validator of a job field; making one is slow."""
+    wanted = PositiveInt if key in _COUNTS else NAMED.get(key, get_type_hints(Job)[key])
+    return TypeAdapter(wanted, config=ConfigDict(allow_inf_nan=False))
+
+
+def _check_value(key: str, value: Any, where: str) -> None:
+    try:
+        _adapter_of(key).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise UsageFault(f"{where}: {key} = {value!r}: {error.errors()[0]['msg']}") from error
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def impossible(job: Job) -> str:
+    """What no side can do in a job whose values are each allowed; empty if nothing."""
+    reasons = {
+        weight_rules.fault(job.network, job.weights_rule, job.weights_gains): True,
+        "as_shipped names timesteps: set timestep_rounding=as_shipped for them": (
+            "timesteps" in job.as_shipped
+        ),
+        f"given_frames = {job.given_frames}: the video has {job.ar_steps * job.len_t}": (
+            not 0 <= job.given_frames < job.ar_steps * job.len_t
+        ),
+        f"ranks = {job.ranks} on {job.gpus} GPUs: each rank has a GPU of its own": (
+            job.device == "cuda" and job.ranks != job.gpus
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if reason and holds), "")

@@ -1,0 +1,1 @@
+"""Families of the library's own pipelines; a runner's module registers its own."""
