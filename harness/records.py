@@ -52,6 +52,9 @@ class Phase(StrEnum):
     """Run under a profiler, so that its time is nobody's."""
 
 
+UNTIMED = (Phase.GIVEN, Phase.PROFILED)
+"""Phases whose times no figure rests on."""
+
 REPEATED = ".again"
 """Suffix of a repetition's trial id."""
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from harness.judging.stats import WARMUP_AR_STEPS
-from harness.records import Phase, Role, StepRow
+from harness.records import UNTIMED, Phase, Role, StepRow
 from reports.distance import DistanceTable
 from reports.latency import COMPARED_STAGE, is_streaming
 from reports.run_view import CellView
@@ -71,7 +71,7 @@ def _wrapped(side: str) -> str:
 def _drawn(cell: CellView, role: Role) -> list[list[StepRow]]:
     """AR steps of each process that counts; one under a profiler is nobody's time."""
     processes = cell.processes(role)
-    timed = [[step for step in steps if step.phase != Phase.PROFILED] for steps in processes]
+    timed = [[step for step in steps if step.phase not in UNTIMED] for steps in processes]
     return [steps for steps in timed if steps]
 
 

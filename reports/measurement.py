@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from harness.records import REPEATED, ParityRow, Phase, Role, StepRow, TrialRow
+from harness.records import REPEATED, UNTIMED, ParityRow, Phase, Role, StepRow, TrialRow
 from harness.store.run_record import KernelTime
 from harness.trials.kernels import attention_ms
 from reports.run_view import CellView
@@ -185,7 +185,7 @@ _OTHER_CLOCKS = ("total_ms", "wall_ms")
 
 def _timed(processes: Sequence[Sequence[StepRow]]) -> list[list[StepRow]]:
     """AR steps of each process whose time is somebody's."""
-    return [[step for step in trial if step.phase != Phase.PROFILED] for trial in processes]
+    return [[step for step in trial if step.phase not in UNTIMED] for trial in processes]
 
 
 def _largest(processes: Sequence[Sequence[StepRow]], column: str) -> float | None:

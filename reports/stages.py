@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from harness.judging.stats import WARMUP_AR_STEPS
-from harness.records import Phase, Role, StepRow
+from harness.records import UNTIMED, Role, StepRow
 from reports.latency import COMPARED_STAGE, DECODE, is_streaming
 from reports.run_view import CellView
 from reports.side_names import display_side
@@ -74,7 +74,7 @@ def _medians(processes: list[list[StepRow]], first_ar: int) -> dict[str, float]:
     for steps in processes:
         times: dict[str, list[float]] = {}
         for step in steps:
-            is_counted = step.ar >= first_ar and step.phase != Phase.PROFILED
+            is_counted = step.ar >= first_ar and step.phase not in UNTIMED
             for stage, ms in step.stages_ms.items() if is_counted else ():
                 times.setdefault(stage, []).append(ms)
         for stage, values in times.items():

@@ -233,6 +233,9 @@ def test_fields_of_events_are_frozen():
 
     assert wire.PROTOCOL_VERSION == 3
     assert names == {
-        "step": {"nonce", "ar", "stages_ms", "denoise_ms", "wall_ms", "kernels_ms", "captures"},
+        "step": {
+            *("nonce", "ar", "stages_ms", "denoise_ms", "wall_ms", "kernels_ms", "captures"),
+            *("began_at_s", "ended_at_s", "told_at_s", "memory_peak_gib", "preempted"),
+        },
         "end": {"nonce", "ar_steps", "noise_draws", "facts"},
     }

@@ -16,6 +16,8 @@ NAMED_FOR_SOMETHING_ELSE = {
     "cli": "a file a command",
     "logs": "a file a format, which has its maker's name",
     "upstream_envs": "an adapter an environment",
+    "drivers": "a file a family",
+    "kinds": "a file a kind of network",
 }
 """Folders whose files are named from outside: a file of another may be called so, too."""
 

@@ -7,7 +7,7 @@ from statistics import NormalDist, median
 
 import numpy as np
 
-from harness.records import Phase
+from harness.records import UNTIMED, Phase
 
 WARMUP_AR_STEPS = 2
 """AR steps the seed's protocol drops."""
@@ -48,7 +48,7 @@ def seed_statistic(steps: Sequence[Timed], documented_ar_steps: int = 0) -> Stat
             for all there are.
     """
     end = documented_ar_steps or math.inf
-    kept = [s for s in steps if WARMUP_AR_STEPS <= s[0] < end and s[1] != Phase.PROFILED]
+    kept = [s for s in steps if WARMUP_AR_STEPS <= s[0] < end and s[1] not in UNTIMED]
     definition = f"the first {WARMUP_AR_STEPS} AR steps dropped"
     if documented_ar_steps:
         definition += f", and those after the {documented_ar_steps} of the documented command"

@@ -5,19 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from flashdreams.infra.pipeline import StreamInferencePipeline
 from flashdreams.recipes.wan import WanInferencePipelineCache
 from flashdreams.recipes.wan.autoencoder.i2v import I2VCtrl
 from flashdreams.recipes.wan.transformer.impl.network import WanDiTNetworkConfig
-from flashdreams.recipes.wan.transformer.wan21 import (
-    Wan21Transformer,
-    Wan21TransformerCache,
-    Wan21TransformerConfig,
-)
-from torch import Tensor, nn
+from flashdreams.recipes.wan.transformer.wan21 import Wan21Transformer, Wan21TransformerConfig
+from torch import Tensor
 
 from runners import families
-from runners.drivers import planted
+from runners.drivers import rollout
 from runners.exact_timesteps import SCHEDULERS, ExactWan21Transformer
 from runners.protocol import drive, wire
 from runners.tiny import TEXT_SHAPE
@@ -50,41 +45,13 @@ class Wan21Driver:
             "encoder": None,
             "image_encoder": None,
             "diffusion_model": {
-                "transformer": {
-                    "network": network,
-                    "dtype": drive.torch_dtype(job.dtype),
-                    "checkpoint_path": job.weights.path or None,
-                    "state_dict_transform": None,
-                    "len_t": job.len_t,
-                    "window_size_t": job.window_t,
-                    "sink_size_t": job.sink_t,
-                    "guidance_scale": job.guidance,
-                    "compile_network": job.compile,
-                    "use_cuda_graph": job.cuda_graph,
-                }
+                "transformer": rollout.transformer_changes(job) | {"network": network}
             },
         }
 
-    @torch.no_grad()
-    def open(
-        self, pipeline: Any, job: wire.Job, inputs: Mapping[str, Tensor]
-    ) -> WanInferencePipelineCache:
-        """The pipeline's cache, from embeddings where the pipeline itself takes only prompts."""
-        cache = StreamInferencePipeline.initialize_cache(
-            pipeline,
-            {
-                "height": job.latent_height,
-                "width": job.latent_width,
-                "text_embeddings": inputs["text"],
-                "negative_text_embeddings": inputs["negative"] if job.guidance > 1 else None,
-                "image_embeddings": inputs.get("clip"),
-            },
-        )
-        if job.position_offset:
-            planted.move_positions(cache.transformer_cache, job)
-        return WanInferencePipelineCache(
-            transformer_cache=cache.transformer_cache, decoder_cache=cache.decoder_cache
-        )
+    def open(self, pipeline: Any, job: wire.Job, inputs: Mapping[str, Tensor]) -> Any:
+        """See :class:`runners.families.Driver`."""
+        return rollout.begin(pipeline, job, inputs, WanInferencePipelineCache)
 
     def control(
         self, pipeline: Any, job: wire.Job, inputs: Mapping[str, Tensor], ar: int
@@ -106,33 +73,11 @@ class Wan21Driver:
 
     def in_force(self, pipeline: Any, cache: Any) -> dict[str, Any]:
         """See :class:`runners.families.Driver`."""
-        model = pipeline.diffusion_model
-        transformer: Wan21Transformer = model.transformer
-        rollout: Wan21TransformerCache = cache.transformer_cache
-        latent_shape = transformer.unpatchify_and_maybe_gather_cp(
-            torch.empty(model.latent_shape, device="cpu")
-        ).shape
-        kt, kh, kw = transformer.config.network.patch_size
-        tokens_per_frame = latent_shape[-2] * latent_shape[-1] // (kt * kh * kw)
-        window = rollout.network_cache[0].self_attn
-        has_guidance = rollout.network_cache_uncond is not None
-        return {
-            "guidance": transformer.config.guidance_scale if has_guidance else 1.0,
-            "len_t": latent_shape[-4],
-            "window_t": window.window_size // tokens_per_frame,
-            "sink_t": window.sink_size // tokens_per_frame,
-            "latent_shape": tuple(latent_shape),
-            "given_frames": int(transformer.config.stamp_image_latent),
-            **planted.in_force(rollout),
-        }
+        is_given = pipeline.diffusion_model.transformer.config.stamp_image_latent
+        return rollout.in_force(pipeline, cache) | {"given_frames": int(is_given)}
 
-    def networks(self, pipeline: Any) -> tuple[nn.Module, ...]:
-        """The one network."""
-        return (pipeline.diffusion_model.transformer.network,)
-
-    def graphs(self, pipeline: Any) -> tuple[Any, ...]:
-        """The wrapper of the prompt's branch; that of the other captures in the same steps."""
-        return (pipeline.diffusion_model.transformer._network_call,)  # noqa: SLF001
+    networks = staticmethod(rollout.networks)
+    graphs = staticmethod(rollout.graphs)
 
 
 def register() -> None:

@@ -88,7 +88,7 @@ def step_key(name: str, ar: int) -> str:
 
 def keys(names: tuple[str, ...], extent: Extent) -> dict[str, NamedInput]:
     """Every tensor of a job's file of inputs."""
-    found = {}
+    found: dict[str, NamedInput] = {}
     for name in names:
         one = INPUTS[name]
         steps = range(extent.ar_steps) if one.is_per_step else ()

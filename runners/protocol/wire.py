@@ -1,6 +1,6 @@
 """Job, settings and events as JSON: the one module that harness, runners and adapters all import.
 
-Standard library only and Python 3.10, because upstream environments decide their own Python.
+Standard library only and Python 3.10: upstream environments decide their own Python.
 """
 
 import dataclasses
@@ -133,15 +133,15 @@ class Job:
     gpus: int = 1
     """GPUs of the trial, one rank each."""
     decoder_weights: Artifact | None = None
-    """Of the decoder; None where latents are not decoded."""
+    """None where latents are not decoded."""
     input_names: tuple[str, ...] = ()
     """Seeded inputs beside weights, noise and text: see ``runners/protocol/named_inputs.py``."""
     inputs: Artifact | None = None
-    """Their file; None where there are none."""
+    """Their file, if there are any."""
     given_frames: int = 0
     """Latent frames at the start of the video that are given and not generated."""
     context_noise: int = 0
-    """Timestep that the KV update is told; above 0 the clean latents are noised to it first."""
+    """Timestep of the KV update; above 0 the clean latents are noised to it first."""
     networks: int = 1
     """Networks of one shape that take turns by noise level."""
     ranks: int = 1
@@ -156,8 +156,7 @@ class Job:
     """Mended parts that the candidate leaves as its library ships them, beside the timesteps."""
     position_offset: int = 0
     """Latent frames that positions are moved by: a fault planted for a control."""
-    from_ar: int = 0
-    """First AR step of a planted fault."""
+    from_ar: int = 0  # first AR step of a planted fault
     schedule: str = "none"
     """Offsets and look-ahead of a recipe that has several; ``none`` where it has one."""
 

@@ -26,7 +26,7 @@ from flashdreams.infra.cuda_graph import CUDAGraphWrapper
 from flashdreams.infra.diffusion.scheduler import FlowMatchEulerDiscreteSchedulerConfig
 from flashdreams.recipes.cosmos.transformer.impl.modules import Timesteps
 
-from runners import exact_timesteps, first_frame, matched, self_forcing, video
+from runners import exact_timesteps, families, first_frame, matched, self_forcing, video
 from runners.captured_graph import GraphWatch
 from runners.protocol import drive, wire
 from runners.protocol.recorder import Recorder
@@ -78,7 +78,7 @@ def check_attention_returns_cudnn_shapes() -> None:
 def check_exact_timesteps_reach_the_network() -> None:
     """In bfloat16 the library hands 888 and 728 to the network; mended it hands over the table."""
     config = self_forcing.WAN_VAE.pipeline.diffusion_model
-    mended = derive_config(config, **exact_timesteps.exact_targets(config))
+    mended = families.mended(config)
     noise = torch.zeros(4, 4, dtype=torch.bfloat16)
     told = {}
     for name, scheduler in (("shipped", config.scheduler), ("exact", mended.scheduler)):
@@ -172,7 +172,7 @@ def check_unmended_class_is_refused() -> None:
     )
     message = ""
     try:
-        exact_timesteps.exact_targets(model)
+        families.mended(model)
     except NotImplementedError as error:
         message = str(error)
     assert message.startswith("FlowMatchEulerDiscreteScheduler has no exact timesteps: add")
@@ -265,17 +265,41 @@ def check_unknown_slug_names_the_nearest() -> None:
 
 
 def check_matched_trials_refuse_what_they_do_not_drive() -> None:
-    """A job for two networks, for Cosmos or for an image in the latents is refused by name."""
+    """A job for a family without a driver is refused by name."""
     for slug in runners.RUNNERS:
         config = runners.load(slug)
         refusal = ""
         try:
-            matched._require_wan21(config)
+            families.driver_of(config.pipeline)
         except drive.UnsupportedJobError as error:
             refusal = str(error)
-        is_driven = not any(kind in slug for kind in ("i2v-1.3b", "wan2.2", "cosmos"))
+        is_driven = not any(kind in slug for kind in ("wan2.2", "cosmos"))
         assert is_driven == (refusal == ""), slug
         assert is_driven or refusal.startswith(f"{slug} has no matched trial"), refusal
+
+
+def check_part_that_is_not_mended_is_refused_with_the_nearest() -> None:
+    """A job may leave only what is mended; the timesteps are told apart by a field of their own."""
+    model = runners.load("cosmos2-t2v-2b-720p").pipeline.diffusion_model
+    job = SimpleNamespace(timestep_rounding="as_shipped", as_shipped=("sinusoid",))
+    assert families.left_by(job, model) == ("timesteps", "sinusoid")
+    refusal = ""
+    try:
+        families.left_by(SimpleNamespace(timestep_rounding="none", as_shipped=("sinus",)), model)
+    except drive.UnsupportedJobError as error:
+        refusal = str(error)
+    assert refusal.endswith("'sinus', which is not mended; the nearest is 'sinusoid'")
+
+
+def check_part_left_as_shipped_stays() -> None:
+    """Cosmos without its mended sinusoid keeps the library's, with it the float32 one."""
+    kinds = {}
+    for left in ((), ("sinusoid",)):
+        config = runners.load("cosmos2-t2v-2b-720p", size="tiny", timesteps="as-shipped")
+        model = config.setup().pipeline.diffusion_model
+        families.mend(model, left)
+        kinds[left] = type(model.transformer.network.t_embedder[0]).__name__
+    assert kinds == {(): "_Float32Sinusoid", ("sinusoid",): "Timesteps"}
 
 
 def check_what_the_library_prints_is_not_timed() -> None:
@@ -303,8 +327,7 @@ def check_what_the_library_prints_is_not_timed() -> None:
 def check_graph_is_seen_when_it_is_captured() -> None:
     """The library's own wrapper tells by the graph it holds; a new one is a new capture."""
     wrapper = CUDAGraphWrapper(lambda: None)
-    config = SimpleNamespace(use_cuda_graph=True)
-    watch = GraphWatch(SimpleNamespace(config=config, _network_call=wrapper))
+    watch = GraphWatch([wrapper])
     assert watch.facts() == {wire.CAPTURED_AT: wire.NEVER}
     first, second = object(), object()
     for ar, graph in enumerate((None, first, first, None, second)):
@@ -312,7 +335,7 @@ def check_graph_is_seen_when_it_is_captured() -> None:
         watch.look(ar)
     assert watch.facts() == {wire.CAPTURED_AT: "1, 4"}
 
-    eager = GraphWatch(SimpleNamespace(config=SimpleNamespace(use_cuda_graph=False)))
+    eager = GraphWatch([lambda: None])
     eager.look(0)
     assert eager.facts() == {}
 

@@ -9,7 +9,7 @@ import json
 import torch
 from torch import nn
 
-from runners.protocol import decoder_shapes, synthetic, wire
+from runners.protocol import decoder_shapes, synthetic
 from upstream_envs import causal_decoders, causal_wan, wan_network
 
 ENCODING = ("encoder.", "conv1.")

@@ -5,7 +5,7 @@ and Python 3.10, as ``wire``: harness and sides import it.
 """
 
 from runners.protocol.kinds import wan
-from runners.protocol.kinds.kind import Kind
+from runners.protocol.kinds.kind import NetworkKind
 
-KINDS: dict[str, Kind] = {"wan": wan.WAN}
+KINDS: dict[str, NetworkKind] = {"wan": wan.WAN}
 """``Network.kind`` to what is known of it."""

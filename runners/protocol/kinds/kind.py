@@ -47,7 +47,7 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class NetworkKind:
     """A kind of network: called with a network of it, each part says what such a one has."""
 
     shapes: Callable[[Network], Shapes]

@@ -3,7 +3,15 @@
 Source: Wan-Video/Wan2.1 9737cba, ``wan/modules/model.py``, ``WanModel``; patch (1, 2, 2).
 """
 
-from runners.protocol.kinds.kind import PROMPT, WINDOW, Attention, Kind, Layer, Product, Shapes
+from runners.protocol.kinds.kind import (
+    PROMPT,
+    WINDOW,
+    Attention,
+    Layer,
+    NetworkKind,
+    Product,
+    Shapes,
+)
 from runners.protocol.wire import Network
 
 CLIP_DIM = 1280
@@ -86,7 +94,7 @@ def encoded(network: Network, latent_shape: tuple[int, ...]) -> Shapes:
     return found
 
 
-WAN = Kind(
+WAN = NetworkKind(
     shapes=shapes,
     layer=layer,
     encoded=encoded,
