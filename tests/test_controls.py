@@ -104,3 +104,17 @@ def test_parity_is_judged_before_controls():
     ]
 
     assert judged(0.001, 0.001, 0.001, parity=rows).code == ExitCode.PARITY
+
+
+def test_given_ar_steps_are_not_asked_of_a_control():
+    """What is given is equal by construction: a control is held to what it generates."""
+    changes = {"given_frames": 3, "capture_steps": (1, 2)}
+    given = [replace(t, job=replace(t.job, **changes)) for t in CELL.trials]
+    cell = replace(CELL, trials=tuple(given))
+    generated = [row for row in samples.parity_rows() if row.ar]
+
+    judgement = judged(None, 0.5, 0.5, cell=cell, parity=generated)
+
+    assert judgement.verdict == Verdict.PASS
+    assert judgement.reason.startswith("every generated AR step within 2x")
+    assert judged(None, 0.5, 0.5).verdict == Verdict.INCOMPLETE

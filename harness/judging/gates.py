@@ -18,6 +18,7 @@ from harness.records import (
     Verdict,
 )
 from harness.trials.matching import Difference, describe
+from runners.protocol.solvers import generated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +63,11 @@ def judge(
 def _captured(cell: PlannedCell) -> str:
     """What was compared, in words: a side may be asked to capture fewer AR steps than it runs."""
     jobs = [trial.job for trial in cell.trials if trial.role == Role.CANDIDATE]
-    is_whole = all(set(job.capture_steps) >= set(range(job.ar_steps)) for job in jobs)
-    return "AR step" if is_whole else "captured AR step"
+    is_whole = all(set(job.capture_steps) >= set(generated(job)) for job in jobs)
+    if not is_whole:
+        return "captured AR step"
+    has_given = any(len(generated(job)) < job.ar_steps for job in jobs)
+    return "generated AR step" if has_given else "AR step"
 
 
 def untrusted(reason: str) -> Judgement:
@@ -171,7 +175,7 @@ def _uncompared(cell: PlannedCell, compared: Sequence[ParityRow]) -> Judgement |
 
 
 def _controls(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
-    """Every control must lie beyond the limit at each of its AR steps.
+    """Every control must lie beyond the limit at each AR step that it generates.
 
     Otherwise the gate would pass a model that differs.
     """
@@ -182,7 +186,7 @@ def _controls(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | Non
             for row in parity
             if row.candidate_trial == trial.trial_id
         }
-        for ar, of_frames in itertools.product(range(trial.job.ar_steps), _outputs(trial)):
+        for ar, of_frames in itertools.product(generated(trial.job), _outputs(trial)):
             error, floor = errors.get((ar, of_frames)), floors.get((ar, of_frames))
             ratio = error / floor if error is not None and floor else None
             # The mirror of `within`: NaN is beyond the limit, and nothing compared is not.

@@ -268,9 +268,7 @@ def change_job(job: Job, changes: dict[str, Any]) -> Job:
     derived: dict[str, Any] = {
         "sigmas": sigmas,
         "timesteps": timesteps,
-        "capture_steps": tuple(
-            ar for ar in range(changed.ar_steps) if not solvers.is_given(changed, ar)
-        ),
+        "capture_steps": solvers.generated(changed),
     }
     if changed.device == "cuda":
         derived["ranks"] = changed.gpus

@@ -96,6 +96,11 @@ def is_given(job: Job, ar: int) -> bool:
     return (ar + 1) * job.len_t <= job.given_frames
 
 
+def generated(job: Job) -> tuple[int, ...]:
+    """AR steps that denoise something."""
+    return tuple(ar for ar in range(job.ar_steps) if not is_given(job, ar))
+
+
 def draws(job: Job, ar: int) -> int:
     """Noise tensors an AR step takes: the initial one, one a renoising, one for context noise."""
     if is_given(job, ar):
