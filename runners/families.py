@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from flashdreams.infra.config import derive_config
 from flashdreams.infra.diffusion.model import DiffusionModel, DiffusionModelConfig
-from flashdreams.infra.pipeline import StreamInferencePipeline, StreamInferencePipelineConfig
+from flashdreams.infra.pipeline import StreamInferencePipelineConfig
 from torch import Tensor, nn
 
 from runners.protocol import drive, wire
@@ -154,9 +154,3 @@ def mend(model: DiffusionModel[Any], left: Collection[str] = ()) -> None:
     for name, part in family_of(model.config.transformer).parts.items():
         if name not in left:
             part.mend(model)
-
-
-def load_made_weights(pipeline: StreamInferencePipeline[Any, Any, Any], weights: Any) -> None:
-    """Load weights that were made on the device into a pipeline's one network."""
-    network = pipeline.diffusion_model.transformer.network
-    getattr(network, "_orig_mod", network).load_state_dict(weights)

@@ -6,9 +6,10 @@ between families of pipelines is in their drivers.
 """
 
 import hashlib
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,11 +29,10 @@ from torch._dynamo import OptimizedModule
 
 from runners import cpu, decoders, exact_timesteps, families
 from runners.captured_graph import GraphWatch
-from runners.loading import no_random_weights
 from runners.protocol import drive, seeded_weights, wire
 from runners.protocol.recorder import Recorder
 from runners.protocol.seeded_inputs import BankedTorch, NoiseBank, check_shape, load_artifact
-from runners.protocol.weight_rules import FROM_DEVICE
+from runners.protocol.weight_rules import FROM_FILE
 
 Config = TypeVar("Config", bound=RunnerConfig)
 
@@ -73,9 +73,19 @@ def _scheduler_changes(job: wire.Job) -> dict[str, Any]:
     return changes
 
 
-def building(job: wire.Job) -> AbstractContextManager[None]:
-    """What a job's pipeline is built in: no random weights where made ones replace them all."""
-    return no_random_weights() if job.weights_from == FROM_DEVICE else nullcontext()
+@contextmanager
+def building(config: RunnerConfig, job: wire.Job) -> Iterator[None]:
+    """What a job's pipeline is built in: weights made on the device come instead of a file's."""
+    if job.weights_from == FROM_FILE:
+        yield
+        return
+    module = sys.modules[type(config.pipeline.diffusion_model.transformer).__module__]
+    from_file = module.load_checkpoint
+    module.load_checkpoint = lambda _: seeded_weights.load_weights(job, job.device)
+    try:
+        yield
+    finally:
+        module.load_checkpoint = from_file
 
 
 def run(pipeline: Any, job_path: Path) -> None:
@@ -84,9 +94,6 @@ def run(pipeline: Any, job_path: Path) -> None:
     recorder = Recorder(job, job_path.parent)
     model = pipeline.diffusion_model
     driver, left = families.driver_of(pipeline.config), families.left_by(job, model.config)
-    if job.weights_from == FROM_DEVICE:
-        weights = seeded_weights.load_weights(job, str(pipeline.device))
-        families.load_made_weights(pipeline, weights)
     families.mend(model, left)
     inputs = _encoded(pipeline, job)
     bank = NoiseBank(job, str(pipeline.device), model.transformer.dtype)
@@ -143,7 +150,7 @@ def settings_in_force(
     sigmas, timesteps = _tables(scheduler)
     rounding = exact_timesteps.rounding_in_force(scheduler)
     built = {"slug": pipeline.config.name, "seed": model.config.seed}
-    if model.transformer.config.checkpoint_path:
+    if job.weights_from == FROM_FILE:
         built["weights_sha256"] = wire.sha256_once(model.transformer.config.checkpoint_path)
     return wire.Settings(
         **drive.common_settings(job) | built,

@@ -85,7 +85,7 @@ class VideoRunner(Runner[VideoRunnerConfig, StreamInferencePipeline[Any, Any, An
         """Build the pipeline, in the shape the job asks for if there is one."""
         if config.job is not None:
             job = wire.read_json(wire.Job, config.job)
-            with matched.building(job):
+            with matched.building(config, job):
                 super().__init__(matched.configure(config, job))
             return
         is_exact = config.timesteps == "exact"

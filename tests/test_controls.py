@@ -118,3 +118,13 @@ def test_given_ar_steps_are_not_asked_of_a_control():
     assert judgement.verdict == Verdict.PASS
     assert judgement.reason.startswith("every generated AR step within 2x")
     assert judged(None, 0.5, 0.5).verdict == Verdict.INCOMPLETE
+
+
+def test_planted_fault_counts_from_its_first_ar_step():
+    """Before its fault a control is the candidate; from there on it must be seen at every step."""
+    late = [replace(t, job=replace(t.job, position_offset=3, from_ar=1)) for t in CELL.trials]
+    cell = replace(CELL, trials=tuple(late))
+
+    assert judged(0.01, 0.5, 0.5, cell=cell).verdict == Verdict.PASS
+    assert "at AR 2" in judged(0.01, 0.5, 0.01, cell=cell).reason
+    assert "at AR 0" in judged(0.01, 0.5, 0.5).reason

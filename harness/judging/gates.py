@@ -175,7 +175,7 @@ def _uncompared(cell: PlannedCell, compared: Sequence[ParityRow]) -> Judgement |
 
 
 def _controls(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | None:
-    """Every control must lie beyond the limit at each AR step that it generates.
+    """Every control must lie beyond the limit at each AR step that it generates with its fault.
 
     Otherwise the gate would pass a model that differs.
     """
@@ -186,7 +186,8 @@ def _controls(cell: PlannedCell, parity: Sequence[ParityRow]) -> Judgement | Non
             for row in parity
             if row.candidate_trial == trial.trial_id
         }
-        for ar, of_frames in itertools.product(generated(trial.job), _outputs(trial)):
+        faulty = [ar for ar in generated(trial.job) if ar >= trial.job.from_ar]
+        for ar, of_frames in itertools.product(faulty, _outputs(trial)):
             error, floor = errors.get((ar, of_frames)), floors.get((ar, of_frames))
             ratio = error / floor if error is not None and floor else None
             # The mirror of `within`: NaN is beyond the limit, and nothing compared is not.

@@ -111,6 +111,12 @@ def impossible(job: Job) -> str:
         f"given_frames = {job.given_frames}: the video has {job.ar_steps * job.len_t}": (
             not 0 <= job.given_frames < job.ar_steps * job.len_t
         ),
+        f"from_ar = {job.from_ar} and no fault is planted: set position_offset": (
+            bool(job.from_ar) and not job.position_offset
+        ),
+        f"from_ar = {job.from_ar}: the last AR step is {job.ar_steps - 1}": (
+            not 0 <= job.from_ar < job.ar_steps
+        ),
         f"ranks = {job.ranks} on {job.gpus} GPUs: each rank has a GPU of its own": (
             job.device == "cuda" and job.ranks != job.gpus
         ),

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from runners.drivers import planted
 from runners.protocol import drive, wire
 
+MADE = "made on the device"
+"""Stands for a checkpoint where there is no file; see ``matched.building``."""
+
 
 def transformer_changes(job: wire.Job) -> dict[str, Any]:
     """What a job fixes of either transformer's configuration, its network apart."""
     return {
         "dtype": drive.torch_dtype(job.dtype),
-        "checkpoint_path": job.weights.path or None,
+        "checkpoint_path": job.weights.path or MADE,
         "state_dict_transform": None,
         "len_t": job.len_t,
         "window_size_t": job.window_t,

@@ -20,6 +20,7 @@ from runners import cpu
 
 import check_loading
 import check_published
+import check_seeded
 import flashdreams.infra.pipeline.base as pipeline_base
 from flashdreams.infra.config import derive_config
 from flashdreams.infra.cuda_graph import CUDAGraphWrapper
@@ -363,7 +364,12 @@ def check_unwrap_takes_averaged_weights_and_strips_wrappers() -> None:
 
 
 if __name__ == "__main__":
-    for name, check in {**globals(), **vars(check_published), **vars(check_loading)}.items():
+    for name, check in {
+        **globals(),
+        **vars(check_published),
+        **vars(check_loading),
+        **vars(check_seeded),
+    }.items():
         if name.startswith("check_") and callable(check):
             check()
             print(f"{name}: ok")
