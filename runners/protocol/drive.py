@@ -1,5 +1,6 @@
 """Drives an adapter: job in, settings, AR steps and captures out."""
 
+import gc
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,10 +41,24 @@ def drive(build: Callable[[wire.Job], DrivenSide]) -> None:
     apply_threads(job)
     recorder = Recorder(job, job_path.parent)
     side = build(job)
-    recorder.settings(side.settings())
+    settings = side.settings()
+    recorder.settings(settings)
     with torch.no_grad():
         side.run(recorder)
+    _require_no_graph(settings)
     recorder.close(side.bank.draws, side.facts)
+
+
+def _require_no_graph(settings: wire.Settings) -> None:
+    """Refuse a finished side that captured a CUDA graph and said before that it would not.
+
+    Raises:
+        UnsupportedJobError: It did.
+    """
+    if settings.cuda_graph:
+        return
+    if any(isinstance(found, torch.cuda.CUDAGraph) for found in gc.get_objects()):
+        raise UnsupportedJobError("settings.cuda_graph is False and a CUDA graph was captured")
 
 
 def require(job: wire.Job, driven: Mapping[str, tuple[object, ...]]) -> None:

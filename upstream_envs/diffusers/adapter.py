@@ -17,6 +17,8 @@ from torch import Tensor
 from runners.protocol import drive, wire
 from runners.protocol.recorder import Recorder
 from runners.protocol.seeded_inputs import NoiseBank, load_artifact
+from runners.protocol.seeded_weights import load_weights
+from upstream_envs import wan_network
 
 _TOP = {
     "time_embedding.0": "condition_embedder.time_embedder.linear_1",
@@ -89,7 +91,7 @@ class DiffusersSide:
     def __init__(self, job: wire.Job) -> None:
         """Build pipeline, weights and inputs."""
         drive.require(job, DRIVEN | {"window_t": (job.len_t,)})
-        self.job = job
+        self.job, self.guidance = job, job.guidance  # what the pipeline is called with
         self.dtype = drive.torch_dtype(job.dtype)
         # The pipeline keeps its latents in float32; only the float64 floor run goes beyond that.
         self.state_dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
@@ -124,22 +126,19 @@ class DiffusersSide:
         frames = job.len_t
         return wire.Settings(
             **drive.common_settings(job),
-            num_parameters=sum(p.numel() for p in self.transformer.parameters()),
             ar_steps=1,
             sigmas=tuple(self.scheduler.sigmas[:-1].tolist()),
             timesteps=tuple(map(float, self.scheduler.timesteps.tolist())),
             timestep_rounding="none",
-            guidance=job.guidance,
+            guidance=self.guidance,
             len_t=frames,
             window_t=frames,
             sink_t=0,
             latent_shape=(frames, config.in_channels, job.latent_height, job.latent_width),
-            dtype=drive.dtype_name(self.transformer.dtype),
             attention=drive.attention_in_force(),
-            compile=False,
             cuda_graph=False,
             decoder="none",
-            device=self.transformer.device.type,
+            **wan_network.in_force(self.transformer),
         )
 
     def run(self, recorder: Recorder) -> None:
@@ -161,7 +160,7 @@ class DiffusersSide:
             width=8 * job.latent_width,
             num_frames=4 * (job.len_t - 1) + 1,
             num_inference_steps=job.denoising_steps,
-            guidance_scale=job.guidance,
+            guidance_scale=self.guidance,
             output_type="latent",
         ).frames
 
@@ -193,7 +192,7 @@ def _build_transformer(job: wire.Job) -> WanTransformer3DModel:
         ffn_dim=network.ffn_dim,
         num_layers=network.num_layers,
     )
-    weights = load_artifact(job.weights)
+    weights = load_weights(job, job.device)
     transformer.load_state_dict({diffusers_name(k): v for k, v in weights.items()}, strict=True)
     return transformer
 

@@ -91,6 +91,7 @@ class Wan21Side:
         more = {"window_t": (job.len_t,), "dtype": dtypes, "attention": kernels}
         drive.require(job, DRIVEN | more)
         self._job, self._upstream = job, import_upstream(job.network)
+        self._guidance = job.guidance  # what the loop is called with
         drive.choose_kernels(job.attention)
         model = build_model(self._upstream, job.network)
         self._model = wan_network.load(model, job, torch.float32)
@@ -188,7 +189,7 @@ class Wan21Side:
             sigmas=sigmas,
             timesteps=timesteps,
             timestep_rounding="none",
-            guidance=job.guidance,
+            guidance=self._guidance,
             len_t=job.len_t,
             window_t=job.len_t,
             sink_t=0,
@@ -208,7 +209,7 @@ class Wan21Side:
             frame_num=VAE_STRIDE[0] * (job.len_t - 1) + 1,
             shift=job.shift,
             sampling_steps=job.denoising_steps,
-            guide_scale=job.guidance,
+            guide_scale=self._guidance,
             seed=0,  # the noise comes from the bank
             offload_model=False,
         )
