@@ -13,6 +13,7 @@ from harness.plan import suites
 from harness.plan.cells import make_plan, plan_suite
 from harness.plan.overrides import OVERRIDES, parse_side
 from harness.plan.suites import Recipe, Suite, load_suite, load_toml
+from runners.protocol.solvers import SOLVERS
 from runners.protocol.wire import Job
 from tests.fakes.command import fdbench
 
@@ -69,7 +70,7 @@ def test_shipped_recipe_is_consistent(slug, size):
     assert set(recipe.tiny) <= {item.name for item in dataclasses.fields(Recipe)}
     assert (values["window_t"] + values["sink_t"]) % values["len_t"] == 0
     assert len(recipe.denoising_timesteps) in (0, recipe.denoising_steps)
-    assert recipe.solver in ("self_forcing", "unipc", "euler")
+    assert recipe.solver in SOLVERS
     assert recipes.network(recipe, size).dim % recipes.network(recipe, size).num_heads == 0
 
 

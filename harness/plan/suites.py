@@ -98,7 +98,7 @@ class NetworkSizes:
     """At full size."""
     full: dict[str, int]
     tiny: dict[str, int] = field(default_factory=dict)
-    kind: KindName = "wan"
+    kind: KindName = Network.kind
 
 
 @dataclass(frozen=True, kw_only=True)
