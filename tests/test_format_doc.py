@@ -12,7 +12,7 @@ from harness.plan import suites
 from harness.store import schema
 from harness.store.run_record import RunRecord
 from harness.store.version import SCHEMA_VERSION
-from harness.trials.evidence import TrialRecord
+from harness.trials.trial_record import Arrival, TrialRecord
 from runners.protocol import wire
 
 TEXT = (PROJECT_DIR / "docs" / "FORMAT.md").read_text()
@@ -35,6 +35,7 @@ RECORDS = [
     Environment,
     records.Source,
     TrialRecord,
+    Arrival,
     ImportRecord,
 ]
 

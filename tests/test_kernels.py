@@ -7,7 +7,7 @@ import pytest
 
 from harness.records import Outcome, Phase
 from harness.store.version import SCHEMA_VERSION
-from harness.trials import evidence
+from harness.trials import evidence, trial_record
 from harness.trials.kernels import attention_ms, wrong_attention
 from runners.protocol import wire
 from tests.fakes import samples, steps
@@ -89,12 +89,12 @@ def left(tmp_path, capsys):
         side.end()
         side.close()
         (tmp_path / evidence.LOG_FILE).write_text(capsys.readouterr().out)
-        own = {item.name for item in fields(evidence.TrialRecord)}
+        own = {item.name for item in fields(trial_record.TrialRecord)}
         values = {k: v for k, v in vars(samples.trial_row()).items() if k in own}
-        record = evidence.TrialRecord(
+        record = trial_record.TrialRecord(
             **values, schema=SCHEMA_VERSION, started="", ended="", files={}, captures={}
         )
-        return evidence.read_trial(tmp_path, evidence.write_record(tmp_path, record))
+        return evidence.read_trial(tmp_path, trial_record.write_record(tmp_path, record))
 
     return made
 

@@ -32,7 +32,7 @@ from harness.store.run_record import RunRecord, load_record
 from harness.store.schema import PARTED, TABLES, WHOLE, Row, read_table, to_rows
 from harness.store.staging import abandoned
 from harness.store.tables import KEYS, part_of, path_of
-from harness.trials import evidence
+from harness.trials import evidence, trial_record
 from harness.trials.evidence import TrialResult
 
 
@@ -180,11 +180,11 @@ class _Inspector:
         if not folder.exists() and known is None and not traces:
             return None
         try:
-            record = evidence.read_record(folder)
+            record = trial_record.read_record(folder)
         except IntegrityFault as error:
             words = str(error).replace(f"{self._folder}/", "")
-            self._note(f"{prefix}{evidence.TRIAL_FILE}", words, Kind.LOST)
-            return _lost(planned, known, f"lost: {evidence.TRIAL_FILE} is missing or altered")
+            self._note(f"{prefix}{trial_record.TRIAL_FILE}", words, Kind.LOST)
+            return _lost(planned, known, f"lost: {trial_record.TRIAL_FILE} is missing or altered")
         result = evidence.read_trial(folder, record)
         for name in record.files:
             entry = Entry(path=prefix + name, sha256=record.files[name])

@@ -8,7 +8,7 @@ from harness.records import TrialRow
 from harness.store.manifest import read_manifest, unfinished_files
 from harness.store.run import CAPTURES, LOGS, WORK, Store
 from harness.store.tables import part_of
-from harness.trials.evidence import TRIAL_FILE
+from harness.trials.trial_record import TRIAL_FILE
 
 
 def is_settled(run_store: Store) -> bool:

@@ -1,15 +1,10 @@
-"""What a trial left behind, turned into rows; the same way right after it and years later.
-
-A trial's folder proves itself: ``trial.json`` has the digest of every file that the trial wrote,
-and its own.
-"""
+"""What a trial left behind, turned into rows; the same way right after it and years later."""
 
 import functools
-import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,13 +14,11 @@ from harness.machine.telemetry import TELEMETRY_FILE, read_samples, summarize, u
 from harness.plan.sampling import captured_at, phase_of
 from harness.records import LogStep, Outcome, Phase, StepRow, TelemetryRow, TrialRow
 from harness.sandboxes.untrusted import LOG_FILE
-from harness.store.durable import files_in
-from harness.store.version import check_version
 from harness.trials import matching
 from harness.trials.kernels import wrong_attention
+from harness.trials.trial_record import TrialRecord, digests_of
 from runners.protocol import solvers, wire
 
-TRIAL_FILE = "trial.json"
 _TIME_TOLERANCE = 0.005
 """Relative difference allowed between a stage time in the log and in the events."""
 _TIME_TOLERANCE_MS = 0.05
@@ -35,36 +28,6 @@ moment lie as far apart as the host was held up between them. An empty stage is 
 
 Event = wire.StepEvent | wire.EndEvent
 Record = TypeVar("Record")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialRecord:
-    """``trial.json``: what only the harness knows about a trial."""
-
-    schema: int
-    trial_id: str
-    cell_id: str
-    role: str
-    side: str
-    process: int
-    outcome: str
-    """As the process ended, before its evidence was read."""
-    reason: str
-    exit_status: int
-    wall_s: float
-    first_step_s: float | None
-    """Seconds from launch to the end of the first AR step; None if there was none."""
-    started: str
-    """UTC."""
-    ended: str
-    environment_digest: str
-    code_digest: str
-    files: dict[str, str]
-    """Digest of each file of the folder, by path."""
-    captures: dict[str, str]
-    """Digest of each captured tensor's file, by name."""
-    digest: str = ""
-    """Of this record without this field."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,46 +46,6 @@ class TrialResult:
     def parts(self) -> dict[type[Any], tuple[Any, ...]]:
         """Rows of the tables that have a file a trial."""
         return {StepRow: self.steps, TelemetryRow: self.telemetry}
-
-
-def write_record(folder: Path, record: TrialRecord) -> TrialRecord:
-    """Complete a record with the digests of what lies in a job folder, and write it there."""
-    captures = {path.name: wire.sha256_file(path) for path in folder.glob("*.safetensors")}
-    files = {
-        str(path.relative_to(folder)): wire.sha256_file(path)
-        for path in files_in(folder)
-        if path.name not in captures or path.parent != folder
-    }
-    record = replace(record, files=files, captures=captures, digest="")
-    record = replace(record, digest=_digest(record))
-    wire.write_json(folder / TRIAL_FILE, record)
-    return record
-
-
-def read_record(folder: Path) -> TrialRecord:
-    """Read ``trial.json`` of a trial's folder.
-
-    Raises:
-        IntegrityFault: It is missing, damaged, of another version, or was altered.
-    """
-    path = folder / TRIAL_FILE
-    try:
-        values = json.loads(path.read_text("utf-8"))
-        check_version(path, values["schema"])
-        record = wire.read_json(TrialRecord, path)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise IntegrityFault(f"{path} cannot be read: {error}") from error
-    if record.digest != _digest(replace(record, digest="")):
-        raise IntegrityFault(f"{path} was altered: its content is not what its own digest says")
-    return record
-
-
-def digests_of(record: TrialRecord, folder: Path) -> dict[str, str]:
-    """Digest of every file of a trial by its path in the run's folder, ``trial.json`` included."""
-    name = record.trial_id
-    files = {f"logs/{name}/{path}": digest for path, digest in record.files.items()}
-    files |= {f"captures/{name}/{path}": digest for path, digest in record.captures.items()}
-    return files | {f"logs/{name}/{TRIAL_FILE}": wire.sha256_file(folder / TRIAL_FILE)}
 
 
 def read_trial(folder: Path, record: TrialRecord) -> TrialResult:
@@ -394,7 +317,3 @@ def _check_times(step: LogStep, event: wire.StepEvent) -> None:
                 f"AR {step.ar} {stage}: {logged_ms:.3f} ms in the log, "
                 f"{event_ms:.3f} ms in the events"
             )
-
-
-def _digest(record: TrialRecord) -> str:
-    return hashlib.sha256(wire.to_json(record).encode()).hexdigest()

@@ -19,7 +19,8 @@ from harness.sandboxes.contract import Launch, Sandbox
 from harness.sandboxes.start import start_sandbox
 from harness.sandboxes.untrusted import LOG_FILE
 from harness.store.version import SCHEMA_VERSION
-from harness.trials.evidence import TrialRecord, TrialResult, read_trial, write_record
+from harness.trials.evidence import TrialResult, read_trial
+from harness.trials.trial_record import TrialRecord, write_record
 from runners.protocol import wire
 
 _POLL_S = 0.2

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from harness import worker
-from harness.trials import evidence
+from harness.trials import evidence, trial_record
 from tests.fakes import workplace
 
 
@@ -25,12 +25,12 @@ class Replay:
         work.mkdir(parents=True)
         for path in (self._logs / trial.trial_id).iterdir():
             shutil.copyfile(path, work / path.name)
-        record = evidence.read_record(work)
-        (work / evidence.TRIAL_FILE).unlink()
+        record = trial_record.read_record(work)
+        (work / trial_record.TRIAL_FILE).unlink()
         captures = self._logs.parent / "captures" / trial.trial_id
         for path in captures.iterdir():
             shutil.copyfile(path, work / path.name)
-        return evidence.read_trial(work, evidence.write_record(work, record))
+        return evidence.read_trial(work, trial_record.write_record(work, record))
 
 
 def main():
