@@ -217,6 +217,22 @@ class StepRow(LogStep):
     """The whole step on the host's clock, the wait for the device included."""
     kernels: str
     """JSON object of GPU kernel to milliseconds; empty where the step was not profiled."""
+    began_s: float | None = None
+    """Since the launch, on the machine's clock, like the next three; None in older runs, and of
+    other ranks than 0, like all that follows."""
+    ended_s: float | None = None
+    """When the device had done all work of the step."""
+    told_s: float | None = None
+    """When the side began to write its event, captures included."""
+    arrival_s: float | None = None
+    """When the harness had its event."""
+    energy_j: float | None = None
+    """Energy counters of the trial's GPUs at the arrival, summed; two steps' differ by what the
+    GPUs used between them."""
+    preempted: int | None = None
+    """Times that the system took the CPU from the side's process in the step."""
+    allocator_peak_gib: float | None = None
+    """Peak of PyTorch's allocator since process start, as the side's event has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +271,13 @@ class TrialRow:
     """``settings.json`` as the side wrote it; empty if it did not."""
     facts: str
     """JSON object of versions and stand-ins that are kept but not compared."""
+    gpu_memory_peak_gib: float | None = None
+    """Most memory in use on a GPU in any sample, by whatever process; None in older runs."""
+    cpu_waited_percent: float | None = None
+    """Share of ``wall_s`` in which some task of the host waited for a CPU; None in older runs and
+    where the kernel does not count it, like the next two."""
+    memory_waited_percent: float | None = None
+    io_waited_percent: float | None = None
 
     @property
     def is_repetition(self) -> bool:
@@ -283,6 +306,8 @@ class TelemetryRow:
     """The GPU's own counter, since its driver was loaded."""
     foreign: str
     """Processes on the GPU that are not the trial's."""
+    memory_gib: float | None = None
+    """Memory in use on the GPU; None in older runs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,7 +97,7 @@ def test_no_load_has_no_figures(samples):
     """Nothing under load gives None, never a zero or an idle clock."""
     figures = {"sm_mhz": None, "power_w": None, "temperature_c": None, "energy_j": None}
 
-    assert summarize(samples, 1.0) == figures | {"marks": ""}
+    assert summarize(samples, 1.0) == figures | {"marks": "", "gpu_memory_peak_gib": None}
 
 
 def test_energy_is_each_gpus_own_and_summed():
@@ -107,6 +107,14 @@ def test_energy_is_each_gpus_own_and_summed():
 
     assert summarize([*first, *second], 0.0)["energy_j"] == pytest.approx(20 + 14)
     assert summarize(first, 0.0)["energy_j"] == pytest.approx(20)
+
+
+def test_most_memory_of_any_gpu_and_sample_counts():
+    """Idle samples too: a checkpoint is largest while it is loaded; older samples have none."""
+    found = [sample(memory_gib=3.0), sample(memory_gib=7.5, gpu="GPU-2", busy_percent=0), sample()]
+
+    assert summarize(found, 0.0)["gpu_memory_peak_gib"] == 7.5
+    assert summarize([sample()], 0.0)["gpu_memory_peak_gib"] is None
 
 
 @pytest.mark.parametrize(("bit", "text"), SLOWED.items())
@@ -183,6 +191,37 @@ def test_sampling_outlives_a_reading_that_fails(tmp_path, monkeypatch):
             time.sleep(0.05)
 
     assert len(read_samples(tmp_path / "telemetry.jsonl", *IDS.values())) > 2
+
+
+def test_energy_counter_is_that_of_the_trials_gpus(tmp_path, monkeypatch):
+    """Summed over the GPUs that the trial sees; none while NVML does not answer."""
+    first, second = Gpu(millijoules=1500), Gpu("GPU-1", millijoules=700)
+    nvml = Nvml(first, second, Gpu("GPU-2", millijoules=10**9)).install(monkeypatch)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def lost(_gpu):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+
+    with telemetry.watching(tmp_path, 2) as counter:
+        assert counter() == pytest.approx(2.2)
+        monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lost)
+        assert counter() is None
+    assert nvml.open == 0
+
+
+def test_gpu_without_a_memory_figure_is_sampled(monkeypatch):
+    """One that shares the host's memory answers that it does not know."""
+
+    def unknown(_gpu):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    Nvml(Gpu(used_bytes=3 << 30, millijoules=5000)).install(monkeypatch)
+    (_, gpu), *_ = telemetry.gpu_handles(1)
+    assert telemetry._read(gpu, 1.0)["memory_gib"] == 3.0
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", unknown)
+    read = telemetry._read(gpu, 1.0)
+    assert (read["memory_gib"], read["energy_j"]) == (None, 5.0)
 
 
 def test_samples_are_read_as_written(read):

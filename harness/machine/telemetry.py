@@ -5,7 +5,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
@@ -38,15 +38,19 @@ SLOWED = {
 under full load, and shows in the clock that is recorded."""
 
 
+Counter = Callable[[], float | None]
+"""Reads the energy counters of a trial's GPUs, summed, in joules; None where they are not read."""
+
+
 @contextmanager
-def watching(folder: Path, gpus: int) -> Iterator[None]:
-    """Sample the trial's GPUs into the job folder while the block runs."""
+def watching(folder: Path, gpus: int) -> Iterator[Counter]:
+    """Sample the trial's GPUs into the job folder while the block runs, which may read energy."""
     stop = threading.Event()
     thread = threading.Thread(target=_sample_until, args=(stop, folder / TELEMETRY_FILE, gpus))
     pynvml.nvmlInit()
     thread.start()
     try:
-        yield
+        yield lambda: _counter_j(gpus)
     finally:
         stop.set()
         thread.join()
@@ -121,6 +125,9 @@ def summarize(samples: Sequence[TelemetryRow], first_step_s: float | None) -> di
         "power_w": _median(sample.power_w for sample in loaded),
         "temperature_c": _median(sample.temperature_c for sample in loaded),
         "energy_j": _energy_j(samples) if loaded else None,
+        "gpu_memory_peak_gib": max(
+            (s.memory_gib for s in samples if s.memory_gib is not None), default=None
+        ),
         "marks": "; ".join(marks),
     }
 
@@ -159,9 +166,29 @@ def _read(handle: Any, at_s: float) -> dict[str, Any]:
         "temperature_c": pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
         "busy_percent": pynvml.nvmlDeviceGetUtilizationRates(handle).gpu,
         "reasons": pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle),
-        "energy_j": pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,
+        "energy_j": _joules(handle),
+        "memory_gib": _memory_gib(handle),
         "foreign": ", ".join(map(str, _foreign(handle))),
     }
+
+
+def _joules(handle: Any) -> float:
+    return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3)
+
+
+def _counter_j(gpus: int) -> float | None:
+    try:
+        return sum(_joules(handle) for _, handle in gpu_handles(gpus))
+    except pynvml.NVMLError:
+        return None
+
+
+def _memory_gib(handle: Any) -> float | None:
+    """Memory in use; None on a GPU that shares the host's and so has no figure of its own."""
+    try:
+        return float(pynvml.nvmlDeviceGetMemoryInfo(handle).used / 2**30)
+    except pynvml.NVMLError:
+        return None
 
 
 def _foreign(handle: Any) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """What every sandbox does: the same words and the same tests for a process and a container."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -53,6 +53,9 @@ class Sandbox(Protocol):
         Raises:
             EnvironmentFault: What it runs in was lost; how it ended is not known.
         """
+
+    def call_at_end(self, told: Callable[[], object]) -> None:
+        """Have a thread of its own call ``told`` once it has ended."""
 
     def dump_stacks(self) -> None:
         """Ask every Python process in it for its stacks, into the log; they end by that."""

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,15 @@ class DockerSandbox:
             if said.startswith(_WRONG_GPUS_SAID):
                 raise EnvironmentFault(f"{said[:500]}\nNothing was run beside a wrong GPU.")
         return self._status
+
+    def call_at_end(self, told: Callable[[], object]) -> None:
+        """Have a thread of its own call ``told`` once the container has ended."""
+
+        def tell() -> None:
+            self._ended.wait()
+            told()
+
+        threading.Thread(target=tell, name="container end", daemon=True).start()
 
     def dump_stacks(self) -> None:
         """Send SIGABRT to every process but init."""

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,6 +73,10 @@ class ProcessSandbox:
         except subprocess.TimeoutExpired:
             return None
 
+    def call_at_end(self, told: Callable[[], object]) -> None:
+        """Have a thread of its own call ``told`` once the process has ended."""
+        threading.Thread(target=self._tell, args=(told,), name="process", daemon=True).start()
+
     def dump_stacks(self) -> None:
         """Ask every process for its stacks, one after another: at once they would mix in the log.
 
@@ -97,6 +103,11 @@ class ProcessSandbox:
             status = self._process.wait()
             shutil.rmtree(self._temporary, ignore_errors=True)
         return status
+
+    def _tell(self, told: Callable[[], object]) -> None:
+        with suppress(ChildProcessError):  # its exit status has been taken already
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        told()
 
     def _signal(self, number: signal.Signals) -> None:
         try:

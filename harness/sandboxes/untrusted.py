@@ -43,18 +43,22 @@ def tidy(folder: Path, secrets: Iterable[str], log_bytes: int) -> str:
     return too_long
 
 
-def read_growing(path: Path) -> bytes:
-    """Bytes of a file that a side may be writing; nothing of a link, a pipe or a file too long."""
+def read_growing(path: Path, start: int = 0) -> bytes:
+    """Bytes from ``start`` on of a file that a side may be writing.
+
+    Nothing of a link, a pipe, a folder or a file too long.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return b""
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         known = os.fstat(descriptor)
-        most = _TEXT_BYTES.get(path.name, 0)
-        if not stat.S_ISREG(known.st_mode) or known.st_size > most:
+        if not stat.S_ISREG(known.st_mode) or known.st_size > _TEXT_BYTES.get(path.name, 0):
             return b""
-        return file.read(most)
+        return os.pread(descriptor, max(0, known.st_size - start), start)
+    finally:
+        os.close(descriptor)
 
 
 def secret_values(environment: Mapping[str, str], passed: Iterable[str]) -> tuple[str, ...]:

@@ -50,6 +50,7 @@ _COLUMN_TYPES: dict[Any, pa.DataType] = {
     float: _FLOAT,
     int: _INT,
     float | None: _FLOAT,
+    int | None: _INT,
     str | None: _STRING,
     dict[str, float]: pa.map_(_STRING, _FLOAT),
     tuple[float, ...]: pa.list_(_FLOAT),
@@ -84,7 +85,7 @@ def _make_schema(row_type: type) -> pa.Schema:
         pa.field(
             item.name,
             _COLUMN_TYPES[item.type],
-            nullable=item.type in (float | None, str | None),
+            nullable=item.type in (float | None, int | None, str | None),
             metadata={"unit": _unit(item.name)},
         )
         for item in fields(row_type)

@@ -10,13 +10,15 @@ from typing import Any, TypeVar
 
 from harness.errors import IntegrityFault
 from harness.logs import PARSERS
+from harness.machine.pressure import waited_columns
 from harness.machine.telemetry import TELEMETRY_FILE, read_samples, summarize, unread
 from harness.plan.sampling import captured_at, phase_of
 from harness.records import LogStep, Outcome, Phase, StepRow, TelemetryRow, TrialRow
 from harness.sandboxes.untrusted import LOG_FILE
 from harness.trials import matching
 from harness.trials.kernels import wrong_attention
-from harness.trials.trial_record import TrialRecord, digests_of
+from harness.trials.timeline import arrivals_by_ar, clock_columns
+from harness.trials.trial_record import Arrival, TrialRecord, digests_of
 from runners.protocol import solvers, wire
 
 _TIME_TOLERANCE = 0.005
@@ -80,6 +82,7 @@ class _Reading:
         self._outcome, self._reason = Outcome(record.outcome), record.reason
         self._settings: wire.Settings | None = None
         self._events: list[Event] = []
+        self._arrivals: dict[int, Arrival] = {}
         self._steps: tuple[StepRow, ...] = ()
         self._telemetry: tuple[TelemetryRow, ...] = ()
         self._unread = ""
@@ -108,6 +111,7 @@ class _Reading:
         if wire.EVENTS_FILE in self._record.files:
             path = self._intact(wire.EVENTS_FILE)
             self._events = list(wire.read_events(path, job.nonce))
+            self._arrivals = arrivals_by_ar(self._events, self._record)
         for name in self._record.files:
             self._intact(name)
         path, ids = self._folder / TELEMETRY_FILE, (self._record.trial_id, self._record.cell_id)
@@ -173,8 +177,12 @@ class _Reading:
             side=self._record.side,
             process=self._record.process,
             phase=Phase.PROFILED if step.ar in job.profile_steps else phase,
-            **_clock_columns(by_ar[step.ar] if step.rank == 0 else None),
+            **self._clock_columns(by_ar[step.ar] if step.rank == 0 else None),
         )
+
+    def _clock_columns(self, event: wire.StepEvent | None) -> dict[str, Any]:
+        arrival = self._arrivals.get(event.ar) if event else None
+        return clock_columns(event, arrival, self._record.launched_at_s)
 
     def _facts(self) -> dict[str, str]:
         """What the side said of itself at its end."""
@@ -206,6 +214,7 @@ class _Reading:
             log_sha256=record.files.get(LOG_FILE, ""),
             settings=wire.to_json(self._settings) if self._settings else "",
             facts=json.dumps(self._facts()),
+            **waited_columns(record.waited_us, record.wall_s),
         )
 
 
@@ -220,18 +229,6 @@ def _check_kernels(job: wire.Job, steps: Sequence[StepRow]) -> None:
         raise IntegrityFault(wrong)
     if steps and job.profile_steps and not any(step.kernels for step in steps):
         raise IntegrityFault(f"AR {job.profile_steps[0]} was to be profiled and has no kernels")
-
-
-def _clock_columns(event: wire.StepEvent | None) -> dict[str, Any]:
-    """What fdbench's own clock adds to a step of the log; rank 0 alone carries one."""
-    if event is None:
-        return {"denoise_ms": (), "clock_total_ms": None, "wall_ms": None, "kernels": ""}
-    return {
-        "denoise_ms": event.denoise_ms,
-        "clock_total_ms": sum(event.stages_ms.values()),
-        "wall_ms": event.wall_ms,
-        "kernels": json.dumps(event.kernels_ms) if event.kernels_ms else "",
-    }
 
 
 def _check_obedience(job: wire.Job, settings: wire.Settings) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -12,18 +13,20 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.environments.built import BuiltEnvironment
-from harness.machine import telemetry
+from harness.machine import pressure, telemetry
 from harness.records import Outcome, PlannedTrial, TrialRow
 from harness.sandboxes import untrusted
 from harness.sandboxes.contract import Launch, Sandbox
 from harness.sandboxes.start import start_sandbox
 from harness.sandboxes.untrusted import LOG_FILE
 from harness.store.version import SCHEMA_VERSION
+from harness.trials.arrivals import Arrivals
 from harness.trials.evidence import TrialResult, read_trial
-from harness.trials.trial_record import TrialRecord, write_record
+from harness.trials.trial_record import Arrival, TrialRecord, write_record
 from runners.protocol import wire
 
 _POLL_S = 0.2
+"""How often limits are looked after; steps and the end are told when they come."""
 _MAX_REASON = 300
 """Characters of a log line that a reason quotes."""
 _TAIL_BYTES = 1 << 16
@@ -63,6 +66,7 @@ class _End:
     reason: str = ""
     out_of_memory: bool = False
     first_step_s: float | None = None
+    arrivals: tuple[Arrival, ...] = ()
 
 
 class Watcher(Protocol):
@@ -98,10 +102,12 @@ def launch(
     work = work.resolve()
     wire.write_json(work / wire.JOB_FILE, job)
     watcher.trial_started(trial)
-    started, started_s = _now(), time.monotonic()
     trial = replace(trial, job=job)
-    with telemetry.watching(work, job.gpus) if job.telemetry else nullcontext():
-        end = _run(trial, environment, work, watcher, limits, grant or Grant())
+    started, started_s, waits = _now(), time.monotonic(), pressure.read_waits()
+    with telemetry.watching(work, job.gpus) if job.telemetry else nullcontext() as counter:
+        grant = grant or Grant()
+        asked = _ask(trial, environment, work, limits, grant)
+        end = _run(_Follower(trial, work, watcher), asked, limits, grant, counter)
     record = TrialRecord(
         schema=SCHEMA_VERSION,
         trial_id=trial.trial_id,
@@ -120,6 +126,9 @@ def launch(
         code_digest=environment.code_digest,
         files={},
         captures={},
+        launched_at_s=started_s,
+        arrivals=end.arrivals,
+        waited_us=pressure.waits_since(waits),
     )
     result = read_trial(work, write_record(work, record))
     watcher.trial_ended(trial, result.row)
@@ -127,29 +136,30 @@ def launch(
 
 
 def _run(
-    trial: PlannedTrial,
-    environment: BuiltEnvironment,
-    work: Path,
-    watcher: Watcher,
+    follower: "_Follower",
+    asked: Launch,
     limits: Limits,
     grant: Grant,
+    counter: telemetry.Counter | None,
 ) -> _End:
     """Start and follow the side to its end, then clear up what it left."""
-    try:
-        sandbox = start_sandbox(_ask(trial, environment, work, limits, grant))
-    except OSError as error:
-        return _End(status=-1, outcome=Outcome.FAILED, reason=f"cannot be started: {error}")
-    follower = _Follower(sandbox, trial, work, watcher)
-    try:
-        end = follower.follow(limits)
-    finally:
-        sandbox.stop()
+    job, work = follower.trial.job, asked.folder
+    with Arrivals(work, job.ar_steps + 1, follower.ring, counter) as arrivals:
+        try:
+            sandbox = start_sandbox(asked)
+        except OSError as error:
+            return _End(status=-1, outcome=Outcome.FAILED, reason=f"cannot be started: {error}")
+        try:
+            end = follower.follow(sandbox, limits)
+        finally:
+            sandbox.stop()
+    end = replace(end, arrivals=arrivals.found(), first_step_s=follower.first_step_s)
     hidden = untrusted.secret_values(os.environ, grant.variables)
     left = untrusted.tidy(work, hidden, limits.log_bytes)
-    outcome, reason = _classify(end, trial.job, work)
+    outcome, reason = _classify(end, job, work)
     if left and outcome is Outcome.COMPLETED:
         outcome, reason = Outcome.FAILED, left
-    return replace(end, outcome=outcome, reason=reason, first_step_s=follower.first_step_s)
+    return replace(end, outcome=outcome, reason=reason)
 
 
 def _ask(
@@ -183,42 +193,63 @@ def _now() -> str:
 class _Follower:
     """Follows one trial step by step."""
 
-    def __init__(self, sandbox: Sandbox, trial: PlannedTrial, work: Path, watcher: Watcher) -> None:
-        self._sandbox, self._trial, self._work, self._watcher = sandbox, trial, work, watcher
+    def __init__(self, trial: PlannedTrial, work: Path, watcher: Watcher) -> None:
+        self.trial, self._work, self._watcher = trial, work, watcher
+        self._news = threading.Event()
+        self._num_bytes, self._is_odd = 0, False
         self._seen, self._last_step_s = 0, 0.0
         self.first_step_s: float | None = None
 
-    def follow(self, limits: Limits) -> _End:
+    def ring(self) -> None:
+        """Have it look at once; from any thread."""
+        self._news.set()
+
+    def follow(self, sandbox: Sandbox, limits: Limits) -> _End:
         """Wait until the trial ends or is stopped."""
+        sandbox.call_at_end(self.ring)
         while True:
-            status = self._sandbox.wait(_POLL_S)
-            self._report_steps()
+            self._news.wait(_POLL_S)
+            self._news.clear()
+            status = sandbox.wait(0)
+            self._report_steps(sandbox)
             if status is not None:
-                return _End(status=status, out_of_memory=self._sandbox.ran_out_of_memory)
+                return _End(status=status, out_of_memory=sandbox.ran_out_of_memory)
             if _log_bytes(self._work) > limits.log_bytes:
                 reason = f"its log is longer than {limits.log_bytes / 2**20:.0f} MiB"
-                return _End(status=self._sandbox.stop(), outcome=Outcome.FAILED, reason=reason)
-            reason = self._overdue(limits)
+                return _End(status=sandbox.stop(), outcome=Outcome.FAILED, reason=reason)
+            reason = self._overdue(sandbox.wall_s, limits)
             if reason:
-                self._sandbox.dump_stacks()
-                return _End(status=self._sandbox.stop(), outcome=Outcome.TIMED_OUT, reason=reason)
+                sandbox.dump_stacks()
+                return _End(status=sandbox.stop(), outcome=Outcome.TIMED_OUT, reason=reason)
 
-    def _overdue(self, limits: Limits) -> str:
+    def _overdue(self, wall_s: float, limits: Limits) -> str:
         """Which time limit is passed; empty if none."""
-        wall_s = self._sandbox.wall_s
         if wall_s > limits.wall_s:
             return f"longer than {limits.wall_s:.0f} s"
         if wall_s - self._last_step_s > limits.stall_s:
             return f"no new AR step for {limits.stall_s:.0f} s, {self._seen} seen"
         return ""
 
-    def _report_steps(self) -> None:
-        for event in list(_steps_so_far(self._work, self._trial.job))[self._seen :]:
+    def _report_steps(self, sandbox: Sandbox) -> None:
+        for event in self._new_steps():
             total_ms = sum(event.stages_ms.values())
-            self._watcher.step_done(self._trial, event.ar, total_ms)
-            self._seen, self._last_step_s = self._seen + 1, self._sandbox.wall_s
+            self._watcher.step_done(self.trial, event.ar, total_ms)
+            self._seen, self._last_step_s = self._seen + 1, sandbox.wall_s
             if self.first_step_s is None:
                 self.first_step_s = self._last_step_s
+
+    def _new_steps(self) -> Iterator[wire.StepEvent]:
+        """Steps since the last look; what is wrong is found when the trial has ended."""
+        if self._is_odd:
+            return
+        new = untrusted.read_growing(self._work / wire.EVENTS_FILE, self._num_bytes)
+        self._num_bytes += new.rfind(b"\n") + 1
+        try:
+            for event in wire.events_in(new, wire.EVENTS_FILE, self.trial.job.nonce):
+                if isinstance(event, wire.StepEvent):
+                    yield event
+        except wire.WireError:  # no step after it is believed
+            self._is_odd = True
 
 
 def _log_bytes(work: Path) -> int:
@@ -226,17 +257,6 @@ def _log_bytes(work: Path) -> int:
         return (work / LOG_FILE).lstat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _steps_so_far(work: Path, job: wire.Job) -> Iterator[wire.StepEvent]:
-    """Steps for the display; what is wrong with them is found when the trial has ended."""
-    try:
-        content = untrusted.read_growing(work / wire.EVENTS_FILE)
-        for event in wire.events_in(content, wire.EVENTS_FILE, job.nonce):
-            if isinstance(event, wire.StepEvent):
-                yield event
-    except wire.WireError:
-        return
 
 
 def _classify(end: _End, job: wire.Job, work: Path) -> tuple[Outcome, str]:

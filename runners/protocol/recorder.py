@@ -1,5 +1,6 @@
 """The one recorder: stage marks, the step line, events and captures of a trial."""
 
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ class Recorder:
         self._denoise: list[Mark] = []
         self._wall_s = 0.0
         self._wall_ms: float | None = None
+        self._began_at_s, self._ended_at_s = 0.0, 0.0
+        self._preempted = 0
         self._profiler: torch.profiler.profile | None = None
 
     def settings(self, settings: wire.Settings) -> None:
@@ -56,6 +59,8 @@ class Recorder:
         """Mark the start of an AR step, now or at a mark that was taken already."""
         self.prepare()
         self._marks, self._denoise = {}, []
+        self._preempted = -_preempted()
+        self._began_at_s = time.monotonic()
         self._wall_s, self._wall_ms = time.perf_counter(), None
         self._start = self._clock.mark() if at is None else at
 
@@ -74,6 +79,8 @@ class Recorder:
         """
         self._clock.synchronize()
         self._wall_ms = (time.perf_counter() - self._wall_s) * 1e3
+        self._ended_at_s = time.monotonic()
+        self._preempted += _preempted()
 
     def end(
         self,
@@ -108,7 +115,12 @@ class Recorder:
             denoise_ms=tuple(map(self._clock.elapsed_ms, self._denoise, ends)),
             wall_ms=self._wall_ms,
             kernels_ms=self._kernels_ms(),
+            memory_peak_gib=self._memory_peak_gib(),  # before captures, which take memory, too
             captures=self._captures(ar, latents, frames) if ar in self.job.capture_steps else (),
+            began_at_s=self._began_at_s,
+            ended_at_s=self._ended_at_s,
+            preempted=self._preempted,
+            told_at_s=time.monotonic(),  # the last: nothing but writing the line comes after it
         )
         self._write(event)
         self._ar_steps += 1
@@ -134,6 +146,10 @@ class Recorder:
         clock = f"self_{self.job.device}_time_total".replace("cuda", "device")
         times_us = {one.key: getattr(one, clock) for one in found}
         return {name: time_us / 1e3 for name, time_us in times_us.items() if time_us > 0}
+
+    def _memory_peak_gib(self) -> float | None:
+        is_cuda = self.job.device == "cuda"
+        return torch.cuda.max_memory_allocated() / _GIB if is_cuda else None
 
     def _write(self, event: wire.StepEvent | wire.EndEvent) -> None:
         self._events.write(wire.event_line(event))
@@ -168,6 +184,11 @@ class Recorder:
             shape=tuple(tensor.shape),
             std=float(tensor.float().std()),
         )
+
+
+def _preempted() -> int:
+    """Times that the system took the CPU from this process since it began."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def step_line(ar: int, stages_ms: dict[str, float]) -> str:

@@ -11,6 +11,7 @@ import json
 import os
 import struct
 import sys
+import time
 
 STAGES_MS = {"encode": 0.016, "diffuse": 343.706, "decode": 6.646, "finalize": 74.226}
 SLOWED = 8
@@ -60,6 +61,7 @@ def capture(job, ar, offset):
 
 def step(job, ar, offset, stages_ms):
     """Print the line and return the event of one AR step."""
+    began_at_s = time.monotonic()
     stages = " ".join(f"{stage} {ms:.3f} ms" for stage, ms in stages_ms.items())
     total = sum(stages_ms.values())
     without = total - stages_ms["finalize"]
@@ -73,6 +75,10 @@ def step(job, ar, offset, stages_ms):
             "wall_ms": total,
             "kernels_ms": {},
             "captures": [capture(job, ar, offset)],
+            "began_at_s": began_at_s,
+            "ended_at_s": time.monotonic(),
+            "preempted": 0,
+            "told_at_s": time.monotonic(),
         }
     }
 
@@ -130,11 +136,12 @@ def main():
     if "oom" in wrong:
         sys.exit("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.")
     offset += 1.0 if "differ" in wrong else 0.0
-    events = [step(job, ar, offset, stages_ms) for ar in range(job["ar_steps"])]
     draws = job["ar_steps"] * job["denoising_steps"]
-    end = {"nonce": job["nonce"], "ar_steps": len(events), "noise_draws": draws, "facts": {}}
-    with open("events.jsonl", "w") as file:  # noqa: PTH123
-        file.writelines(json.dumps(event) + "\n" for event in [*events, {"end": end}])
+    end = {"nonce": job["nonce"], "ar_steps": job["ar_steps"], "noise_draws": draws, "facts": {}}
+    with open("events.jsonl", "w", buffering=1) as file:  # noqa: PTH123
+        for ar in range(job["ar_steps"]):
+            file.write(json.dumps(step(job, ar, offset, stages_ms)) + "\n")
+        file.write(json.dumps({"end": end}) + "\n")
 
 
 main()

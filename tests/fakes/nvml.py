@@ -16,6 +16,8 @@ class Gpu:
     """What slows it, in NVML's bits."""
     processes: tuple[int, ...] = ()
     used_bytes: int = 0
+    millijoules: int = 0
+    """Its energy counter."""
 
 
 class Nvml:
@@ -61,6 +63,26 @@ class Nvml:
     def nvmlDeviceGetMemoryInfo(self, gpu):
         """An H200's, so much of it in use."""
         return SimpleNamespace(used=gpu.used_bytes, total=141 << 30)
+
+    def nvmlDeviceGetUUID(self, gpu):
+        """As it was made."""
+        return gpu.uuid
+
+    def nvmlDeviceGetPowerUsage(self, gpu):
+        """Milliwatts of a busy H200."""
+        return 600_000
+
+    def nvmlDeviceGetTemperature(self, gpu, sensor):
+        """A warm one's."""
+        return 55
+
+    def nvmlDeviceGetUtilizationRates(self, gpu):
+        """Busy."""
+        return SimpleNamespace(gpu=100)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, gpu):
+        """As it was made."""
+        return gpu.millijoules
 
     def nvmlDeviceGetClockInfo(self, gpu, clock):
         """At its highest."""

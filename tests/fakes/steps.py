@@ -24,6 +24,7 @@ class Side:
     def __init__(self, job, folder):
         self.job, self.folder = job, folder
         self._events = (folder / wire.EVENTS_FILE).open("w")
+        self._began_at_s = time.monotonic()
 
     def settings(self):
         """Write the settings that the job asks for."""
@@ -47,7 +48,8 @@ class Side:
         wire.write_json(self.folder / wire.SETTINGS_FILE, made)
 
     def line(self, ar, prefix="", **changed_ms):
-        """Print the step line."""
+        """Print the step line, which begins the step of a side without a model."""
+        self._began_at_s = time.monotonic()
         stages_ms = STAGES_MS | changed_ms
         stages = " ".join(f"{stage} {ms:.3f} ms" for stage, ms in stages_ms.items())
         total = sum(stages_ms.values())
@@ -69,6 +71,11 @@ class Side:
                     wall_ms=sum(STAGES_MS.values()),
                     kernels_ms=kernels_ms or {},
                     captures=(),
+                    began_at_s=self._began_at_s,
+                    ended_at_s=time.monotonic(),
+                    told_at_s=time.monotonic(),
+                    memory_peak_gib=1.5,
+                    preempted=2,
                 )
             )
         )

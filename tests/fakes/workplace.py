@@ -42,7 +42,10 @@ limit = 2.0
 limit_origin = "a test"
 """
 OFFSETS = {"flashdreams": 0.0, "left": 0.001, "right": 0.0015}
-TIMES = {"wall_s", "first_step_s"}
+TIMES = {
+    *("wall_s", "first_step_s", "began_s", "ended_s", "told_s", "arrival_s"),
+    *("cpu_waited_percent", "memory_waited_percent", "io_waited_percent"),
+}
 """Columns in which two runs of the same differ."""
 
 
