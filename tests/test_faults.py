@@ -162,6 +162,13 @@ def test_pipe_does_not_hold_the_harness(run, tmp_path):
     assert not (tmp_path / "work" / "events.jsonl").exists()
 
 
+def test_folder_in_place_of_events_is_no_fault_of_the_harness(run):
+    """Events that became a folder are none, and the trial has its row."""
+    row = run("makes_its_events_a_folder").row
+
+    assert (row.outcome, row.ar_steps) == (Outcome.FAILED, 0)
+
+
 def test_endless_settings_are_not_read(run):
     """A terabyte of settings is refused by its size."""
     row = run("writes_endless_settings").row

@@ -97,15 +97,14 @@ def launch(
         EnvironmentFault: What it ran in was lost; that says nothing about the side.
         KeyboardInterrupt: The user stopped it; its processes are gone when this is raised.
     """
-    job = replace(trial.job, nonce=secrets.token_hex(16))
+    trial = replace(trial, job=replace(trial.job, nonce=secrets.token_hex(16)))
+    job, grant = trial.job, grant or Grant()
     work.mkdir(parents=True)
     work = work.resolve()
     wire.write_json(work / wire.JOB_FILE, job)
     watcher.trial_started(trial)
-    trial = replace(trial, job=job)
     started, started_s, waits = _now(), time.monotonic(), pressure.read_waits()
     with telemetry.watching(work, job.gpus) if job.telemetry else nullcontext() as counter:
-        grant = grant or Grant()
         asked = _ask(trial, environment, work, limits, grant)
         end = _run(_Follower(trial, work, watcher), asked, limits, grant, counter)
     record = TrialRecord(

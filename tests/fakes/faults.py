@@ -140,6 +140,15 @@ def makes_its_events_a_pipe(side):
     sys.exit(1)
 
 
+def makes_its_events_a_folder(side):
+    """Have the harness read a folder."""
+    (side.folder / wire.EVENTS_FILE).unlink()
+    (side.folder / wire.EVENTS_FILE).mkdir()
+    (side.folder / wire.EVENTS_FILE / "a").touch()
+    time.sleep(1)
+    sys.exit(1)
+
+
 def writes_endless_settings(side):
     """Write settings that no memory holds."""
     completes(side)

@@ -139,8 +139,8 @@ def main():
     draws = job["ar_steps"] * job["denoising_steps"]
     end = {"nonce": job["nonce"], "ar_steps": job["ar_steps"], "noise_draws": draws, "facts": {}}
     with open("events.jsonl", "w", buffering=1) as file:  # noqa: PTH123
-        for ar in range(job["ar_steps"]):
-            file.write(json.dumps(step(job, ar, offset, stages_ms)) + "\n")
+        steps = (step(job, ar, offset, stages_ms) for ar in range(job["ar_steps"]))
+        file.writelines(json.dumps(one) + "\n" for one in steps)
         file.write(json.dumps({"end": end}) + "\n")
 
 

@@ -138,6 +138,22 @@ def sleeps_after_its_first_step(side):
     side.end()
 
 
+def pauses(side):
+    """Do the whole job, with a pause after each step that no regular look falls into."""
+    side.settings()
+    for ar in range(side.job.ar_steps):
+        side.step(ar)
+        time.sleep(0.15)
+    side.end()
+
+
+def rewrites_its_events(side):
+    """Write the events again, each where it was, once they have arrived."""
+    completes(side)
+    time.sleep(0.2)
+    side.rewrite("343.706", "343.707")
+
+
 def draws_too_little(side):
     """Take a noise tensor less than the recipe does."""
     completes(side)
