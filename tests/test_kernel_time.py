@@ -1,10 +1,18 @@
 """Kernel time: which kernels count, how often, and at which shapes."""
 
+import json
+import sys
+from dataclasses import replace
+
 import pytest
 
-from harness.trials.kernel_time import kernel_time_of, request_for
+from harness.environments.built import BuiltEnvironment
+from harness.environments.declared import Environment
+from harness.machine import gpus, telemetry
+from harness.trials.kernel_time import kernel_time_of, measure, request_for
 from runners.protocol.requests import KernelTimeResult
 from tests.fakes import samples
+from tests.fakes.nvml import Gpu, Nvml
 
 KERNELS_MS = {
     "self_attention": 1e0,
@@ -43,3 +51,52 @@ def test_kernels_are_timed_at_the_full_window():
     )
 
     assert (request.tokens, request.context) == (3 * 1560, 21 * 1560)
+
+
+def cell_on(device):
+    """A cell whose candidate runs there."""
+    cell = samples.cell()
+    trials = tuple(replace(one, job=replace(one.job, device=device)) for one in cell.trials)
+    return replace(cell, trials=trials)
+
+
+def test_kernels_are_timed_for_two_seconds(flashdreams_env):
+    """However small they are; on a CPU nobody looks at a GPU meanwhile."""
+    cell = cell_on("cpu")
+    alone = measure([cell], flashdreams_env, print)[cell.cell_id]
+
+    assert 2.0 <= alone.timed_s < 60.0
+    assert all(0 < ms < 1000 for ms in alone.kernels_ms.values())
+    assert (alone.sm_mhz, alone.power_w, alone.gpu) == (None, None, "")
+
+
+@pytest.fixture
+def timing(tmp_path, monkeypatch):
+    """An environment that times nothing for a moment, beside a GPU that is busy."""
+    monkeypatch.setattr(telemetry, "PERIOD_S", 0.02)
+    monkeypatch.setattr(gpus, "_LOCKS", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    nvml = Nvml(Gpu()).install(monkeypatch)
+    result = json.dumps({"kernels_ms": KERNELS_MS, "torch": "2.13.0", "timed_s": 2.5})
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(
+        f"#!{sys.executable}\nimport os, sys, time\ntime.sleep(0.5)\n"
+        "assert not [n for n in os.listdir() if 'telemetry' in n]\n"
+        f"open(sys.argv[-1], 'w').write({result!r})\n"
+    )
+    python.chmod(0o755)
+    declared = Environment(description="a fake", packages=[], command=["python"])
+    made = {"digest": "d", "code_digest": "c", "code": tmp_path, "declared": declared}
+    yield BuiltEnvironment(name="fake", folder=tmp_path, **made)
+    assert nvml.open == 0
+
+
+def test_gpu_is_watched_while_its_kernels_are_timed(timing):
+    """Clock and power are those under load, for what the time is worth."""
+    cell = cell_on("cuda")
+    alone = measure([cell], timing, print)[cell.cell_id]
+
+    assert (alone.sm_mhz, alone.power_w, alone.timed_s) == (1980, 600.0, 2.5)
+    assert alone.gpu == "GPU-0"
+    assert alone.kernels_ms == KERNELS_MS

@@ -69,6 +69,11 @@ class KernelTime:
     torch: str
     gpu: str = ""
     """UUID of the GPU; empty on a CPU, and where the run did not keep it."""
+    timed_s: float = 0.0
+    """How long its kernels were timed in all; 0 where the run did not keep it."""
+    sm_mhz: float | None = None
+    """Median SM clock meanwhile, under load; None where nobody looked, like the next."""
+    power_w: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,14 @@
 
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from harness.environments.built import BuiltEnvironment
 from harness.errors import EnvironmentFault
+from harness.machine import telemetry
 from harness.machine.gpus import leased, pick_gpus
 from harness.machine.telemetry import require_idle
 from harness.records import PlannedCell
@@ -18,6 +22,7 @@ from runners.protocol.requests import KernelTimeRequest, KernelTimeResult
 from runners.protocol.wire import Job
 
 _LIMIT_S = 1800.0
+_LOAD = ("sm_mhz", "power_w")
 
 
 def kernel_time_of(job: Job, result: KernelTimeResult, gpu: str = "") -> KernelTime:
@@ -58,7 +63,7 @@ def measure(
     Raises:
         EnvironmentFault: The kernels could not be timed, or somebody else uses the GPU.
     """
-    results: dict[KernelTimeRequest, tuple[KernelTimeResult, str]] = {}
+    results: dict[KernelTimeRequest, tuple[KernelTimeResult, dict[str, Any], str]] = {}
     times = {}
     for cell in cells:
         job = next(trial.job for trial in cell.trials if trial.side == cell.candidate)
@@ -69,16 +74,21 @@ def measure(
             with leased(gpus, report):
                 if gpus:
                     require_idle(len(gpus))
-                results[request] = _time(request, environment, gpus), ", ".join(gpus)
-        times[cell.cell_id] = kernel_time_of(job, *results[request])
+                results[request] = *_time(request, environment, gpus), ", ".join(gpus)
+        result, load, gpu = results[request]
+        alone = kernel_time_of(job, result, gpu)
+        times[cell.cell_id] = replace(alone, timed_s=result.timed_s, **load)
     return times
 
 
 def _time(
     request: KernelTimeRequest, environment: BuiltEnvironment, gpus: tuple[str, ...]
-) -> KernelTimeResult:
+) -> tuple[KernelTimeResult, dict[str, Any]]:
+    """What the kernels took, and what the GPU ran at meanwhile: fields of the kernel time."""
     with tempfile.TemporaryDirectory(prefix="fdbench-kernel-time-") as place:
-        folder = Path(place).resolve()
+        folder, watched = Path(place).resolve() / "job", Path(place) / "gpu"
+        folder.mkdir()
+        watched.mkdir()  # no place that the timed process can write
         asked, answered = folder / "request.json", folder / "result.json"
         wire.write_json(asked, request)
         python = str(environment.folder / "bin" / "python")
@@ -90,8 +100,11 @@ def _time(
             image=environment.image,
             gpus=gpus,
         )
-        status, said = run_launch(launch, _LIMIT_S)
+        with telemetry.watching(watched, len(gpus)) if gpus else nullcontext():
+            status, said = run_launch(launch, _LIMIT_S)
         if status:
             tail = "\n".join(said.splitlines()[-3:])
             raise EnvironmentFault(f"the kernels cannot be timed on this machine:\n{tail}")
-        return wire.read_json(KernelTimeResult, answered)
+        samples = telemetry.read_samples(watched / telemetry.TELEMETRY_FILE, "", "")
+        load = telemetry.summarize(samples, first_step_s=None)
+        return wire.read_json(KernelTimeResult, answered), {k: load[k] for k in _LOAD}

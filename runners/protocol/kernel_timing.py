@@ -24,7 +24,9 @@ from runners.protocol.requests import KernelTimeRequest, KernelTimeResult
 
 WARM_UP = 5
 BATCHES, CALLS = 7, 12
-"""Timed batches a kernel, and calls in each."""
+"""Batches that are timed at a time, and calls in each."""
+TIMED_S = 2.0
+"""Least time for all kernels together: a GPU takes that long to settle at its clock under load."""
 INPUT_SETS = 3
 """Input sets taken in turn, so that a small one is not read from the cache."""
 
@@ -64,17 +66,30 @@ def _normal(request: KernelTimeRequest, *shape: int) -> Tensor:
     return torch.randn(shape, device=request.device, dtype=drive.torch_dtype(request.dtype))
 
 
-def time_ms(call: Callable[[int], Tensor], clock: Clock) -> float:
-    """Milliseconds of a call: median over batches, so that no gap between two marks counts."""
+def time_ms(
+    call: Callable[[int], Tensor], clock: Clock, least_s: float = 0.0
+) -> tuple[float, float]:
+    """Milliseconds of a call, and seconds that it was timed: no less than ``least_s``.
+
+    The median over batches, so that no gap between two marks counts.
+    """
     for i in range(WARM_UP):
         call(i % INPUT_SETS)
+    batches_ms: list[float] = []
+    while not batches_ms or sum(batches_ms) < least_s * 1e3:
+        batches_ms += _batches_ms(call, clock)
+    return median(batches_ms) / CALLS, sum(batches_ms) / 1e3
+
+
+def _batches_ms(call: Callable[[int], Tensor], clock: Clock) -> list[float]:
+    """Some batches without a wait between them."""
     marks = [clock.mark()]
     for _ in range(BATCHES):
         for i in range(CALLS):
             call(i % INPUT_SETS)
         marks.append(clock.mark())
     clock.synchronize()
-    return median(map(clock.elapsed_ms, marks, marks[1:])) / CALLS
+    return list(map(clock.elapsed_ms, marks, marks[1:]))
 
 
 def main(request_path: str, result_path: str) -> None:
@@ -83,8 +98,15 @@ def main(request_path: str, result_path: str) -> None:
     torch.manual_seed(0)
     drive.choose_kernels(request.attention)
     clock = Clock(request.device)
-    times = {name: time_ms(make(), clock) for name, make in layer_kernels(request).items()}
-    wire.write_json(Path(result_path), KernelTimeResult(kernels_ms=times, torch=torch.__version__))
+    kernels = layer_kernels(request)
+    least_s = TIMED_S / len(kernels)
+    times = {name: time_ms(make(), clock, least_s) for name, make in kernels.items()}
+    result = KernelTimeResult(
+        kernels_ms={name: ms for name, (ms, _) in times.items()},
+        torch=torch.__version__,
+        timed_s=sum(timed_s for _, timed_s in times.values()),
+    )
+    wire.write_json(Path(result_path), result)
 
 
 if __name__ == "__main__":
