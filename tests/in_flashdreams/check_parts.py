@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import ChainMap
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +21,7 @@ from runners import cpu
 
 import check_loading
 import check_published
+import check_recorder
 import check_seeded
 import flashdreams.infra.pipeline.base as pipeline_base
 from flashdreams.infra.config import derive_config
@@ -364,12 +366,8 @@ def check_unwrap_takes_averaged_weights_and_strips_wrappers() -> None:
 
 
 if __name__ == "__main__":
-    for name, check in {
-        **globals(),
-        **vars(check_published),
-        **vars(check_loading),
-        **vars(check_seeded),
-    }.items():
+    modules = (check_published, check_loading, check_recorder, check_seeded)
+    for name, check in dict(ChainMap(globals(), *map(vars, modules))).items():
         if name.startswith("check_") and callable(check):
             check()
             print(f"{name}: ok")
