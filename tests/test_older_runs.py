@@ -36,10 +36,19 @@ def rows(run):
 
 
 def same_but_for_captures(found, wanted):
-    """Rows are equal; distances of a run before there were frames do not say of what they are."""
-    return [str(table).replace("'latents'", "None") for table in found] == [
-        str(table).replace("'latents'", "None") for table in wanted
-    ]
+    """Rows are equal but for columns that came later.
+
+    Distances of a run before there were frames do not say of what they are.
+    """
+    return [as_then(table) for table in found] == [as_then(table) for table in wanted]
+
+
+def as_then(table):
+    """Rows of a table as text, with the columns that there were."""
+    later = {name for names in older.LATER.values() for name in names} - {"energy_j"}
+    rows = [row if isinstance(row, dict) else vars(row) for row in table]
+    kept = [{name: value for name, value in row.items() if name not in later} for row in rows]
+    return str(kept).replace("'latents'", "None")
 
 
 @layouts
@@ -49,6 +58,8 @@ def test_it_is_read_as_it_is(fake_run, run, layout):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
     assert same_but_for_captures(rows(run), rows(fake_run))
+    steps = open_run(run).read_rows(StepRow)
+    assert {getattr(step, name) for step in steps for name in older.LATER["steps"]} == {None}
     assert open_run(run).read_record().plan == open_run(fake_run).read_record().plan
     assert fdbench("check", run).code == fdbench("check", fake_run).code == 0
     assert repair.examine(open_run(run)) == ()

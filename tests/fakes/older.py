@@ -12,6 +12,20 @@ from runners.protocol.wire import sha256_file
 
 VERSION = {b"fdbench_schema": b"2"}
 FORMER_NAMES = {"workers": "sittings", "kernel_time": "roofline"}
+LATER = {
+    "steps": (
+        *("began_s", "ended_s", "told_s", "arrival_s"),
+        *("energy_j", "preempted", "allocator_peak_gib"),
+    ),
+    "telemetry": ("memory_gib",),
+    "trials": (
+        *("gpu_memory_peak_gib", "cpu_waited_percent"),
+        *("memory_waited_percent", "io_waited_percent"),
+    ),
+}
+"""Columns that no version of schema 2 had."""
+LATER_OF_EVENTS = ("began_at_s", "ended_at_s", "told_at_s", "memory_peak_gib", "preempted")
+LATER_OF_TRIALS = ("launched_at_s", "arrivals", "waited_us")
 KEYS = {"trials": "trial_id", "pairs": "cell_id", "parity": "cell_id"}
 
 
@@ -51,10 +65,23 @@ def age(run: Path, layout: Layout) -> None:
     age_record(run, layout)
     age_tables(run, layout)
     for path in run.glob("logs/*/trial.json"):
-        values = json.loads(path.read_text()) | {"schema": 2, "digest": ""}
-        values["digest"] = hashlib.sha256(json.dumps(values).encode()).hexdigest()
-        path.write_text(json.dumps(values))
+        age_trial(path)
     write_manifest(run, digests)
+
+
+def age_trial(path: Path) -> None:
+    """The record of a trial and its events without what came later."""
+    values = json.loads(path.read_text()) | {"schema": 2, "digest": ""}
+    events = path.with_name("events.jsonl")
+    lines = [json.loads(line) for line in events.read_text().splitlines()]
+    for line in lines:
+        for name in LATER_OF_EVENTS:
+            line.get("step", {}).pop(name, None)
+    events.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    values["files"]["events.jsonl"] = sha256_file(events)
+    values = {name: value for name, value in values.items() if name not in LATER_OF_TRIALS}
+    values["digest"] = hashlib.sha256(json.dumps(values).encode()).hexdigest()
+    path.write_text(json.dumps(values))
 
 
 def age_record(run: Path, layout: Layout) -> None:
@@ -82,7 +109,7 @@ def age_tables(run: Path, layout: Layout) -> None:
     names = [t["trial_id"] + s for cell in plan for t in cell["trials"] for s in ("", ".again")]
     names += [cell["cell_id"] for cell in plan]
     for path in [*run.glob("steps/*.parquet"), *run.glob("telemetry/*.parquet")]:
-        write(pq.read_table(path), path)
+        write(pq.read_table(path).drop_columns(list(LATER[path.parent.name])), path)
     for name, key in KEYS.items():
         parts = sorted(
             (pq.read_table(path) for path in (run / name).glob("*.parquet")),
@@ -90,7 +117,7 @@ def age_tables(run: Path, layout: Layout) -> None:
         )
         if parts:
             table = pa.concat_tables(parts)
-            lacks = layout.parity_columns if name == "parity" else ()
+            lacks = layout.parity_columns if name == "parity" else LATER.get(name, ())
             write(table.drop_columns(list(lacks)), run / f"{name}.parquet")
         for path in (run / name).glob("*"):
             path.unlink()
