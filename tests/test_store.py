@@ -47,11 +47,13 @@ _TRIAL = {"trial_id", "cell_id", "role", "side", "process"}
 COLUMNS = {
     "steps": _TRIAL
     | {"ar", "rank", "stages_ms", "total_wo_finalize_ms", "total_ms", "memory_peak_gib"}
-    | {"byte_start", "byte_end", "phase", "denoise_ms", "clock_total_ms", "wall_ms", "kernels"},
+    | {"byte_start", "byte_end", "phase", "denoise_ms", "clock_total_ms", "wall_ms", "kernels"}
+    | {"began_s", "ended_s", "told_s", "arrival_s", "energy_j", "preempted", "allocator_peak_gib"},
     "trials": _TRIAL
     | {"outcome", "reason", "invalid", "exit_status", "wall_s", "ar_steps", "log_sha256"}
     | {"marks", "first_step_s", "sm_mhz", "power_w", "temperature_c", "energy_j"}
-    | {"environment_digest", "code_digest", "settings", "facts"},
+    | {"environment_digest", "code_digest", "settings", "facts", "gpu_memory_peak_gib"}
+    | {"cpu_waited_percent", "memory_waited_percent", "io_waited_percent"},
     "pairs": {"cell_id", "recipe", "device", "baseline", "candidate", "reference", "floor"}
     | {
         "documented_ar_steps",
@@ -74,6 +76,7 @@ VALUES = {
     int: st.integers(-(2**63), 2**63 - 1),
     float: number,
     float | None: st.none() | number,
+    int | None: st.none() | st.integers(-(2**63), 2**63 - 1),
     str | None: st.none() | text,
     dict[str, float]: st.dictionaries(text, number, max_size=5),
     tuple[float, ...]: st.lists(number, max_size=5).map(tuple),
