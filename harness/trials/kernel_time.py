@@ -22,7 +22,6 @@ from runners.protocol.requests import KernelTimeRequest, KernelTimeResult
 from runners.protocol.wire import Job
 
 _LIMIT_S = 1800.0
-_LOAD = ("sm_mhz", "power_w")
 
 
 def kernel_time_of(job: Job, result: KernelTimeResult, gpu: str = "") -> KernelTime:
@@ -107,4 +106,5 @@ def _time(
             raise EnvironmentFault(f"the kernels cannot be timed on this machine:\n{tail}")
         samples = telemetry.read_samples(watched / telemetry.TELEMETRY_FILE, "", "")
         load = telemetry.summarize(samples, first_step_s=None)
-        return wire.read_json(KernelTimeResult, answered), {k: load[k] for k in _LOAD}
+        seen = {name: load[name] for name in ("sm_mhz", "power_w")}
+        return wire.read_json(KernelTimeResult, answered), seen
