@@ -13,7 +13,7 @@ from harness.store import schema
 from harness.store.run_record import RunRecord
 from harness.store.version import SCHEMA_VERSION
 from harness.trials.trial_record import Arrival, TrialRecord
-from runners.protocol import wire
+from runners.protocol import requests, wire
 
 TEXT = (PROJECT_DIR / "docs" / "FORMAT.md").read_text()
 LONGEST = 240
@@ -30,6 +30,7 @@ def own_records(module):
 
 RECORDS = [
     *own_records(wire),
+    *own_records(requests),
     *own_records(suites),
     records.ExpectedDifference,
     Environment,
