@@ -8,7 +8,6 @@ import pytest
 from harness.errors import ExitCode
 from harness.integrity import repair
 from harness.judging.stats import MIN_PROCESSES
-from harness.machine.fingerprint import read_machine
 from harness.plan.cells import need_of
 from harness.plan.estimate import KERNEL_TIME_S
 from harness.plan.suites import load_devices, load_recipes
@@ -119,16 +118,15 @@ def test_plan_says_how_long_a_cell_takes(run):
         assert 0.75 < need.seconds / (took_s + KERNEL_TIME_S) < 1.25
 
 
-@pytest.mark.skipif(bool(read_machine().gpus), reason="here it would measure")
-def test_cells_can_be_added_to_it(run):
-    """The suite still plans the cells that it has: what is missing is the GPU, nothing else."""
+def test_run_of_an_earlier_protocol_gets_no_further_trial(run):
+    """It is legible and closed: the message says so, and how to begin anew."""
     record = open_run(run).read_record()
     suite, device = record.suite, record.device
     more = fdbench("run", "--into", run, "--suite", suite, "--gpu", device)
 
-    assert more.code == 5, more.err
-    assert "GPU" in more.err
-    assert "Traceback" not in more.err
+    assert more.code == 2, more.err
+    assert "was begun under protocol 2 and this is protocol 3" in more.err
+    assert f"fdbench run --suite {suite} --gpu {device}" in more.err
 
 
 def test_readme_shows_lines_of_the_committed_reports():

@@ -15,7 +15,7 @@ from harness.store.manifest import read_manifest
 from harness.store.run import Store
 from harness.store.run_record import EnvironmentRecord, RunRecord
 from harness.store.tables import part_of
-from runners.protocol.wire import sha256_file
+from runners.protocol.wire import PROTOCOL_VERSION, sha256_file
 
 
 def refuse_changed_plan(run_store: Store, suite_name: str, suite: suites.Suite, full: Plan) -> None:
@@ -25,6 +25,7 @@ def refuse_changed_plan(run_store: Store, suite_name: str, suite: suites.Suite, 
         UsageFault: A cell of the run is planned differently now.
     """
     record = run_store.read_record()
+    _refuse_other_protocol(run_store, record)
     now = {cell.cell_id: cell for cell in full.cells}
     changed = [
         f"{cell.cell_id}: {_changed_fields(cell, now.get(cell.cell_id))}"
@@ -39,6 +40,22 @@ def refuse_changed_plan(run_store: Store, suite_name: str, suite: suites.Suite, 
         raise UsageFault(
             f"{run_store.folder} cannot go on: {' and '.join(files)} changed since it began "
             f"({changed[0]})\nPut that back, or start a new run: fdbench run --suite {record.suite}"
+        )
+
+
+def _refuse_other_protocol(run_store: Store, record: RunRecord) -> None:
+    """Refuse to add trials to a run whose jobs said other things.
+
+    Raises:
+        UsageFault: They are of an earlier protocol.
+    """
+    spoken = {trial.job.protocol for cell in record.plan for trial in cell.trials}
+    others = sorted(spoken - {PROTOCOL_VERSION})
+    if others:
+        raise UsageFault(
+            f"{run_store.folder} was begun under protocol {others[0]} and this is protocol "
+            f"{PROTOCOL_VERSION}: it can be reported and checked, and gets no further trial\n"
+            f"Start a new run: fdbench run --suite {record.suite} --gpu {record.device}"
         )
 
 
