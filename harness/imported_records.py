@@ -18,7 +18,7 @@ class PublishedFigure:
     device: str
     """Device, or the scene where the table has a row per scene."""
     method: str
-    """``flashdreams``, ``official``, ``fastvideo``, ``lightx2v``."""
+    """Side that it is of."""
     metric: str
     status: str
     """``pass``, ``oom`` or ``missing``."""
@@ -52,7 +52,7 @@ class Origin(Workload):
     """What whoever imports a log says about it."""
 
     side: str
-    """``flashdreams`` or a baseline of the recipe."""
+    """A candidate's environment, or a baseline of the recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,6 +111,8 @@ class Source:
     """Folders and files of the repository that the adapter uses; the others are not staged."""
     tree_sha256: str
     """Digest of the files under ``paths``; see :func:`harness.environments.sources.tree_digest`."""
+    roots: tuple[str, ...] = ()
+    """Folders of the repository that its modules are imported from, beside what an adapter does."""
 
 
 @dataclass(frozen=True, kw_only=True)

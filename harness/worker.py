@@ -107,7 +107,7 @@ class Worker:
                 if cell_verdict.is_over(cell, results):
                     break
                 stop.raise_if_asked()
-                results[trial.trial_id] = self._run_trial(trial, uuids)
+                results[trial.trial_id] = self._run_trial(cell, trial, uuids)
         judged = cell_verdict.judge_cell(cell, results, self.store.folder / "captures")
         self.store.add_judgement(judged.pair, judged.parity)
         self.watcher.judged(judged.pair)
@@ -122,8 +122,10 @@ class Worker:
                 results[trial.trial_id] = evidence.recall_trial(folder, rows[trial.trial_id])
         return results
 
-    def _run_trial(self, trial: PlannedTrial, uuids: tuple[str, ...]) -> TrialResult:
-        ready = inputs.prepare(trial, self.built["flashdreams"])
+    def _run_trial(
+        self, cell: PlannedCell, trial: PlannedTrial, uuids: tuple[str, ...]
+    ) -> TrialResult:
+        ready = inputs.prepare(trial, self.built[cell.candidate.environment])
         environment = self.built[trial.side.environment]
         grant = Grant(gpus=uuids[: gpus.wanted_by(trial)], variables=self.passed)
         before = gpus.memory_in_use(grant.gpus)

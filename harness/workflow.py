@@ -213,7 +213,11 @@ def _kernel_times(
 ) -> dict[str, KernelTime]:
     """Kernel time of each cell that runs on a GPU."""
     cells = [cell for cell in planned if cell.trials[0].job.device == "cuda"]
-    return kernel_time.measure(cells, built["flashdreams"], watcher.note)
+    times: dict[str, KernelTime] = {}
+    for name, own in sides.by_candidate(cells).items():
+        if name in built:  # or nothing of these cells runs now
+            times |= kernel_time.measure(own, built[name], watcher.note)
+    return times
 
 
 def _require_gpus(here: fingerprint.Machine, device_key: str, planned: Plan) -> None:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from harness.units import format_interval, format_ms, format_percent
 from reports.latency import LatencyRow
-from reports.side_names import display_device, display_side, side_colour
+from reports.side_names import SideNames, display_device
 from reports.svg import Chart, draw
 
 _LINE_PT, _BAR_PT, _GAP_PT = 15.0, 19.0, 9.0
@@ -44,24 +44,24 @@ class _Group:
         ]
 
 
-def latency_charts(rows: Sequence[LatencyRow]) -> list[Chart]:
-    """Baseline beside FlashDreams: a chart per recipe and variant, a group per other figure."""
+def latency_charts(rows: Sequence[LatencyRow], names: SideNames) -> list[Chart]:
+    """Baseline beside candidate: a chart per recipe and variant, a group per other figure."""
     charts: dict[tuple[str, str], list[LatencyRow]] = {}
     for row in rows:
         if row.upstream_ms is not None or row.flashdreams_ms is not None:
             charts.setdefault((row.recipe, row.variant), []).append(row)
-    return [_latency_chart(drawn) for drawn in charts.values()]
+    return [_latency_chart(drawn, names) for drawn in charts.values()]
 
 
-def _latency_chart(rows: Sequence[LatencyRow]) -> Chart:
+def _latency_chart(rows: Sequence[LatencyRow], names: SideNames) -> Chart:
     variant = f", {rows[0].variant}," if rows[0].variant else ""
     title = f"{rows[0].recipe}{variant} on {display_device(rows[0].device)}"
     has_several = len({row.baseline for row in rows}) > 1
     groups = [
         _Group(
-            heading=f"{row.figure}, {display_side(row.baseline)}" if has_several else row.figure,
+            heading=f"{row.figure}, {names.display(row.baseline)}" if has_several else row.figure,
             remark=_remark(row),
-            bars=((row.baseline, row.upstream_ms), ("flashdreams", row.flashdreams_ms)),
+            bars=((row.baseline, row.upstream_ms), (row.candidate, row.flashdreams_ms)),
             is_withheld=bool(row.withheld),
         )
         for row in rows
@@ -72,7 +72,7 @@ def _latency_chart(rows: Sequence[LatencyRow]) -> Chart:
     return Chart(
         title=title,
         caption=caption,
-        svg=_draw(f"Latency of {title}, in milliseconds", groups),
+        svg=_draw(f"Latency of {title}, in milliseconds", groups, names),
     )
 
 
@@ -88,7 +88,11 @@ def _remark(row: LatencyRow) -> str:
 
 
 def grouped_bars(
-    title: str, caption: str, groups: Sequence[str], sides: Mapping[str, Sequence[float | None]]
+    title: str,
+    caption: str,
+    groups: Sequence[str],
+    sides: Mapping[str, Sequence[float | None]],
+    names: SideNames,
 ) -> Chart:
     """Bars by group, such as devices, with one bar a side in milliseconds."""
     drawn = [
@@ -100,19 +104,19 @@ def grouped_bars(
         )
         for number, group in enumerate(groups)
     ]
-    return Chart(title=title, caption=caption, svg=_draw(title, drawn))
+    return Chart(title=title, caption=caption, svg=_draw(title, drawn, names))
 
 
-def _draw(label: str, groups: Sequence[_Group]) -> str:
+def _draw(label: str, groups: Sequence[_Group], names: SideNames) -> str:
     height = sum(_LINE_PT * len(g.lines) + _BAR_PT * len(g.bars) + _GAP_PT for g in groups)
 
     def paint(axes: Axes) -> None:
         for side in dict.fromkeys(side for group in groups for side, _ in group.bars):
             # a bar of no length: the legend shows the side's colour, never a hatched one
-            axes.barh(0, 0, height=0, color=side_colour(side), label=display_side(side))
+            axes.barh(0, 0, height=0, color=names.colour(side), label=names.display(side))
         top = _GAP_PT / 2
         for group in groups:
-            top = _paint_group(axes, group, top)
+            top = _paint_group(axes, group, top, names)
         axes.set_ylim(height, 0)
         axes.set_yticks([])
         axes.margins(x=0.14)
@@ -125,13 +129,13 @@ def _draw(label: str, groups: Sequence[_Group]) -> str:
     return draw(label, height + _FRAME_PT, paint)
 
 
-def _paint_group(axes: Axes, group: _Group, top: float) -> float:
+def _paint_group(axes: Axes, group: _Group, top: float, names: SideNames) -> float:
     """Draw a group; returns where it ends."""
     for line, weight in group.lines:
         axes.text(0, top + _LINE_PT / 2, line, va="center", fontsize=11, fontweight=weight)
         top += _LINE_PT
     for side, value in group.bars:
-        colour = side_colour(side)
+        colour = names.colour(side)
         drawn = axes.barh(
             top + _BAR_PT / 2,
             value or 0.0,

@@ -12,7 +12,7 @@ from harness.records import UNTIMED, Phase, Role, StepRow
 from reports.distance import DistanceTable
 from reports.latency import COMPARED_STAGE, is_streaming
 from reports.run_view import CellView
-from reports.side_names import FLASHDREAMS_COLOUR, display_side, pair_colours
+from reports.side_names import CANDIDATE_COLOUR
 from reports.stages import StageTable
 from reports.svg import INK, LEGEND_CHARACTERS, MUTED, Chart, draw
 
@@ -43,10 +43,13 @@ def step_chart(cell: CellView) -> Chart | None:
     top_ms = max(warm) if is_cold else max(times)
 
     def paint(axes: Axes) -> None:
-        names = cell.reference, cell.candidate
-        for (_, processes), side, colour in zip(sides, names, pair_colours(*names), strict=True):
+        pair = cell.reference, cell.candidate
+        for (_, processes), side, colour in zip(
+            sides, pair, cell.names.colours(*pair), strict=True
+        ):
+            name = _wrapped(cell.names.display(side))
             for number, steps in enumerate(processes):
-                _process_line(axes, steps, colour, "_" if number else _wrapped(side))
+                _process_line(axes, steps, colour, "_" if number else name)
         _shade_phases(axes, next((steps for _, ps in reversed(sides) for steps in ps), []))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlim(-0.5, max(step.ar for step in shown) + 0.5)
@@ -63,9 +66,9 @@ def step_chart(cell: CellView) -> Chart | None:
     )
 
 
-def _wrapped(side: str) -> str:
+def _wrapped(name: str) -> str:
     """A side's name in lines that a legend has room for."""
-    return "\n".join(textwrap.wrap(display_side(side).replace(",", ", "), LEGEND_CHARACTERS))
+    return "\n".join(textwrap.wrap(name.replace(",", ", "), LEGEND_CHARACTERS))
 
 
 def _drawn(cell: CellView, role: Role) -> list[list[StepRow]]:
@@ -118,7 +121,7 @@ def distance_chart(table: DistanceTable) -> Chart | None:
     """Error, noise floor and limit over AR steps, log axis; None without an error or two points."""
     series = (
         ("limit", "--", _LIMIT_COLOUR, [_product(row.floor, table.limit) for row in table.rows]),
-        ("error", "-", FLASHDREAMS_COLOUR, [row.relative_l2 for row in table.rows]),
+        ("error", "-", CANDIDATE_COLOUR, [row.relative_l2 for row in table.rows]),
         ("noise floor", ":", INK, [row.floor for row in table.rows]),
     )
     ars = [row.ar for row in table.rows]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from harness.judging.parity import within
 from harness.records import ParityRow, Verdict
 from reports.run_view import CellView
-from reports.side_names import display_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +70,9 @@ def distance_table(cell: CellView) -> DistanceTable:
     frames = [row for row in cell.parity if row.is_of_frames]
     return DistanceTable(
         cell_id=cell.cell_id,
-        candidate=display_side(cell.candidate),
-        reference=display_side(cell.reference),
-        floor=" against ".join(map(display_side, cell.pair.floor.split(" against ")))
+        candidate=cell.names.display(cell.candidate),
+        reference=cell.names.display(cell.reference),
+        floor=" against ".join(map(cell.names.display, cell.pair.floor.split(" against ")))
         if cell.pair
         else "",
         limit=limit,

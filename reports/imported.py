@@ -14,7 +14,7 @@ from harness.plan.suites import Recipe, load_recipes
 from harness.store.manifest import IMPORTS
 from reports.bars import grouped_bars
 from reports.run_view import ImportedLog
-from reports.side_names import display_place
+from reports.side_names import SideNames, display_place
 from reports.svg import Chart
 
 
@@ -51,14 +51,16 @@ class ImportedSection:
     charts: tuple[Chart, ...]
 
 
-def imported_section(folder: Path, logs: Sequence[ImportedLog]) -> ImportedSection:
+def imported_section(
+    folder: Path, logs: Sequence[ImportedLog], names: SideNames
+) -> ImportedSection:
     """Tables and charts of everything that was imported; empty where nothing was."""
     rows = imported_rows(logs)
     return ImportedSection(
         rows=rows,
         figures=tuple(figure for log in logs for figure in log.figures),
         files=tuple(_file(folder, log.record) for log in logs),
-        charts=_charts(rows),
+        charts=_charts(rows, names),
     )
 
 
@@ -135,16 +137,16 @@ def _file(folder: Path, record: ImportRecord) -> ImportedFile:
     return ImportedFile(record=record, url=url if is_there else "")
 
 
-def _charts(rows: Sequence[ImportedRow]) -> tuple[Chart, ...]:
+def _charts(rows: Sequence[ImportedRow], names: SideNames) -> tuple[Chart, ...]:
     """One chart a recipe and figure: devices, or scenes, as groups and sides as bars."""
     kinds = dict.fromkeys((row.recipe, row.figure) for row in rows if row.value_ms is not None)
     return tuple(
-        _chart(recipe, figure, [r for r in rows if (r.recipe, r.figure) == (recipe, figure)])
+        _chart(recipe, figure, [r for r in rows if (r.recipe, r.figure) == (recipe, figure)], names)
         for recipe, figure in kinds
     )
 
 
-def _chart(recipe: str, figure: str, rows: Sequence[ImportedRow]) -> Chart:
+def _chart(recipe: str, figure: str, rows: Sequence[ImportedRow], names: SideNames) -> Chart:
     values = {
         (display_place(row.device, row.gpus, row.scene), row.side): row.value_ms for row in rows
     }
@@ -155,4 +157,5 @@ def _chart(recipe: str, figure: str, rows: Sequence[ImportedRow]) -> Chart:
         f"{figure}. Parsed from logs made elsewhere, not measured here.",
         groups,
         {side: [values.get((group, side)) for group in groups] for side in sides},
+        names,
     )

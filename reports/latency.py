@@ -11,7 +11,7 @@ from harness.store.run import Store
 from harness.units import speedup_percent
 from reports.measurement import clock_fault, disturbance
 from reports.run_view import CellView, stored_cells
-from reports.side_names import listed
+from reports.side_names import environment_of, listed
 
 COMPARED_STAGE = "diffuse"
 """From the first denoising call of an AR step to its KV update: the stage both sides have."""
@@ -29,6 +29,8 @@ class LatencyRow:
     recipe: str
     device: str
     baseline: str
+    candidate: str
+    """Environment of the side under test."""
     variant: str
     """Tells rows of one recipe and baseline apart; empty for most."""
     figure: str
@@ -196,6 +198,7 @@ def _row(
         recipe=cell.recipe,
         device=cell.device,
         baseline=cell.baseline,
+        candidate=environment_of(cell.candidate),
         variant=cell.variant,
         figure=name,
         window=" / ".join(windows),

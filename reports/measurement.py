@@ -9,7 +9,6 @@ from harness.records import REPEATED, UNTIMED, ParityRow, Phase, Role, StepRow, 
 from harness.store.run_record import KernelTime
 from harness.trials.kernels import attention_ms
 from reports.run_view import CellView
-from reports.side_names import display_side
 
 PUBLISHABLE = 0.005
 """Relative difference between clocks above which no speed-up is shown."""
@@ -126,7 +125,7 @@ def controls_of(cell: CellView) -> tuple[ControlRow, ...]:
         floor = floors.get(nearest.ar)
         rows.append(
             ControlRow(
-                side=display_side(names.get(trial_id, trial_id)),
+                side=cell.names.display(names.get(trial_id, trial_id)),
                 relative_l2=nearest.relative_l2,
                 ratio=nearest.relative_l2 / floor if floor else None,
                 num_steps=len(own),
@@ -164,7 +163,7 @@ def _side(cell: CellView, role: Role, name: str) -> MeasuredSide:
     counted = {steps[0].trial_id for steps in timed if steps}
     trials = [trial for trial in cell.trials if trial.trial_id in counted]
     return MeasuredSide(
-        name=display_side(name),
+        name=cell.names.display(name),
         num_processes=len(counted),
         gpus=tuple(sorted({gpu for trial in counted for gpu in cell.gpus.get(trial, ())})),
         log_difference=log_difference,

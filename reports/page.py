@@ -32,7 +32,7 @@ from reports.provenance import (
 )
 from reports.published_page import Comparison, per_scene
 from reports.run_view import CellView, RunView
-from reports.side_names import display_device, pair_names
+from reports.side_names import display_device
 from reports.stages import StageTable, stage_table
 from reports.svg import Chart
 from reports.verdicts import Answer, VerdictRow, answer, verdict_rows
@@ -117,13 +117,15 @@ def build_page(view: RunView) -> Page:
         verdicts=verdict_rows(view.cells),
         unsupported=record.unsupported,
         not_chosen=record.not_chosen,
-        names=pair_names(cell.reference for cell in view.cells),
+        names=view.names.pair(
+            [cell.reference for cell in view.cells], [cell.candidate for cell in view.cells]
+        ),
         latency=tuple(latency),
         interval_note=_interval_note(latency),
         protocol_notes=protocol_notes(view.cells),
-        latency_charts=tuple(latency_charts(latency)),
+        latency_charts=tuple(latency_charts(latency, view.names)),
         scenes=per_scene(view, latency),
-        imported=imported_section(view.folder, view.imports),
+        imported=imported_section(view.folder, view.imports, view.names),
         cells=tuple(_section(view, cell, rows[cell.cell_id][-1], command) for cell in view.cells),
         environments=environments_by_name(view),
         facts=facts(view.cells),

@@ -15,7 +15,7 @@ from harness.records import Role, TrialRow
 from harness.store.run_record import EnvironmentRecord
 from harness.units import format_counted
 from reports.run_view import CellView, RunView
-from reports.side_names import display_side, listed, pair_names, sentence_case
+from reports.side_names import listed, sentence_case
 
 SHORT_DIGEST = 12
 """Hex digits of a digest shown where the whole one would not fit."""
@@ -73,12 +73,12 @@ def settings_table(cell: CellView) -> SettingsTable:
     for trial in sorted(cell.trials, key=lambda trial: (_ORDER[trial.role], trial.process)):
         if settings := reported(trial):
             first.setdefault((trial.role, trial.side), settings)
-    silent = {display_side(t.side) for t in cell.trials if (t.role, t.side) not in first}
+    silent = {cell.names.display(t.side) for t in cell.trials if (t.role, t.side) not in first}
     reasons = _differences(cell)
     names = dict.fromkeys(name for settings in first.values() for name in settings)
     return SettingsTable(
         cell_id=cell.cell_id,
-        sides=tuple(_headed(role, side, pair_names([cell.reference])) for role, side in first),
+        sides=tuple(_headed(role, side, cell) for role, side in first),
         missing=listed(sorted(silent)),
         rows=tuple(_setting_row(name, list(first.values()), reasons) for name in names),
     )
@@ -92,7 +92,7 @@ def reported(trial: TrialRow) -> dict[str, Any]:
 def trial_lines(folder: Path, cell: CellView) -> tuple[TrialLine, ...]:
     """Trials of a cell in stored order, each with the way to its log."""
     return tuple(
-        TrialLine(trial=trial, side=display_side(trial.side), log_url=_log_url(folder, trial))
+        TrialLine(trial=trial, side=cell.names.display(trial.side), log_url=_log_url(folder, trial))
         for trial in cell.trials
     )
 
@@ -103,7 +103,8 @@ def facts(cells: Sequence[CellView]) -> tuple[Fact, ...]:
     for cell in cells:
         for trial in cell.trials:
             for name, value in _json_object(trial.facts).items():
-                sides.setdefault((name, str(value)), {})[display_side(trial.side)] = None
+                owners = sides.setdefault((name, str(value)), {})
+                owners[cell.names.display(trial.side)] = None
     return tuple(
         Fact(name=name, value=value, sides=listed(list(owners)))
         for (name, value), owners in sorted(sides.items())
@@ -112,12 +113,13 @@ def facts(cells: Sequence[CellView]) -> tuple[Fact, ...]:
 
 def environments_by_name(view: RunView) -> dict[str, EnvironmentRecord]:
     """Environments of the run as they are displayed: packages in the version that ran."""
-    return {
-        display_side(name): replace(
+    found: dict[str, EnvironmentRecord] = {}
+    for name, described in view.record.environments.items():
+        title = view.names.display(name)
+        found[f"{title} ({name})" if title in found else title] = replace(
             described, packages=_as_installed(described.packages, described.installed)
         )
-        for name, described in view.record.environments.items()
-    }
+    return found
 
 
 def _as_installed(declared: Sequence[str], installed: Sequence[str]) -> tuple[str, ...]:
@@ -162,8 +164,8 @@ _ROLES = (Role.REFERENCE, Role.CANDIDATE, Role.FLOOR, Role.CONTROL)
 _ORDER = {role.value: number for number, role in enumerate(_ROLES)}
 
 
-def _headed(role: str, side: str, names: tuple[str, str]) -> str:
-    name = display_side(side)
+def _headed(role: str, side: str, cell: CellView) -> str:
+    name, names = cell.names.display(side), cell.names.pair([cell.reference], [cell.candidate])
     heading = sentence_case((*names, "noise floor", "control")[_ORDER[role]])
     return name if name == heading else f"{heading}: {name}"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.judging import stats
-from harness.logs import PARSERS
+from harness.logs import parse_steps
 from harness.plan.published import PublishedRow, RawLog, load_published
 from harness.plan.suites import SUITES_DIR
 from harness.records import LogStep, Role
@@ -14,7 +14,7 @@ from reports.imported import STATED, imported_rows
 from reports.latency import LatencyRow, latency_of, step_row
 from reports.provenance import reported
 from reports.run_view import CellView, RunView
-from reports.side_names import display_place, display_side, listed
+from reports.side_names import SideNames, display_place, listed
 from reports.svg import Chart
 
 CITED_AR: Final = 5
@@ -100,8 +100,8 @@ def build_published(view: RunView, latency: Sequence[LatencyRow]) -> PublishedPa
                 for row in (*published.per_step, *published.per_scene)
             )
         ),
-        charts=_charts(published.per_step),
-        scene_charts=_charts(published.per_scene),
+        charts=_charts(published.per_step, published.own, view.names),
+        scene_charts=_charts(published.per_scene, published.own, view.names),
         logs=tuple(map(read_log, published.raw_logs)),
         run=" on ".join(filter(None, (view.record.suite, view.record.device))),
         compiled=_compiled(view.cells, {row.cell_id for row in measured if not row.variant}),
@@ -112,7 +112,7 @@ def _compiled(cells: Sequence[CellView], measured: Collection[str]) -> str:
     """Whether a side of measured cells was compiled, as the sides reported it."""
     pairs = (Role.REFERENCE.value, Role.CANDIDATE.value)
     sides = {
-        display_side(trial.side)
+        cell.names.display(trial.side)
         for cell in cells
         for trial in cell.trials
         if cell.cell_id in measured and trial.role in pairs and reported(trial).get("compile")
@@ -152,7 +152,7 @@ def read_log(log: RawLog) -> LogReading:
         LogFormatError: The file is not the log it should be.
     """
     content = (SUITES_DIR / log.path).read_bytes()
-    steps = PARSERS["flashdreams"](content, log.path)
+    steps = parse_steps(content, log.path)
     timed = [(step.ar, "", step.total_wo_finalize_ms) for step in steps]
     return LogReading(
         log=log,
@@ -162,15 +162,15 @@ def read_log(log: RawLog) -> LogReading:
     )
 
 
-def _charts(rows: Sequence[PublishedRow]) -> tuple[Chart, ...]:
+def _charts(rows: Sequence[PublishedRow], own: str, names: SideNames) -> tuple[Chart, ...]:
     """One chart a recipe: devices, or scenes, as groups and runners as bars."""
     return tuple(
-        _chart(recipe, [row for row in rows if row.recipe == recipe])
+        _chart(recipe, [row for row in rows if row.recipe == recipe], own, names)
         for recipe in dict.fromkeys(row.recipe for row in rows)
     )
 
 
-def _chart(recipe: str, rows: Sequence[PublishedRow]) -> Chart:
+def _chart(recipe: str, rows: Sequence[PublishedRow], own: str, names: SideNames) -> Chart:
     places = (display_place(row.device, row.gpus, row.scene) for row in rows)
     groups = list(dict.fromkeys(places))
     baselines = dict.fromkeys(row.baseline for row in rows)
@@ -179,12 +179,13 @@ def _chart(recipe: str, rows: Sequence[PublishedRow]) -> Chart:
         for baseline in baselines
     }
     first = next(iter(baselines))
-    sides["flashdreams"] = [row.flashdreams_ms for row in rows if row.baseline == first]
+    sides[own] = [row.flashdreams_ms for row in rows if row.baseline == first]
     return grouped_bars(
         f"{recipe}, published",
         "Published by FlashDreams, not measured by this project.",
         groups,
         sides,
+        names,
     )
 
 
@@ -214,6 +215,7 @@ def _scene_of(cell_id: str) -> str:
 def _compare(
     rows: Sequence[PublishedRow], measured: Sequence[LatencyRow], view: RunView
 ) -> tuple[Comparison, ...]:
+    own = load_published().own
     logs = {
         (row.recipe, row.device, row.gpus, row.scene, row.side): row.value_ms
         for row in imported_rows(view.imports)
@@ -229,7 +231,7 @@ def _compare(
                 == (row.recipe, row.device, row.baseline, row.scene)
             ),
             logged_upstream_ms=logs.get((*_place(row), row.baseline)),
-            logged_flashdreams_ms=logs.get((*_place(row), "flashdreams")),
+            logged_flashdreams_ms=logs.get((*_place(row), own)),
         )
         for row in rows
     )

@@ -15,7 +15,7 @@ from reports.page import build_page
 from reports.provenance import SHORT_DIGEST
 from reports.published_page import build_published, figures_of
 from reports.run_view import read_view
-from reports.side_names import display_device, display_side, sentence_case
+from reports.side_names import SideNames, display_device, sentence_case
 from reports.verdicts import format_ratio
 
 TEMPLATES_DIR: Final = Path(__file__).resolve().parent.parent / "templates"
@@ -46,9 +46,14 @@ def render_run(folder: Path) -> Path:
     texts = {
         name: environment.get_template(template).render(page=content)
         for name, template, environment, content in (
-            ("report.md", "report.md.j2", _environment(_markdown_text), page),
-            ("index.html", "report.html.j2", _environment(_html_text), page),
-            ("published.html", "published.html.j2", _environment(_html_text), published),
+            ("report.md", "report.md.j2", _environment(_markdown_text, view.names), page),
+            ("index.html", "report.html.j2", _environment(_html_text, view.names), page),
+            (
+                "published.html",
+                "published.html.j2",
+                _environment(_html_text, view.names),
+                published,
+            ),
         )
     }
     return _write(folder, texts) / "index.html"
@@ -73,7 +78,7 @@ def _write(folder: Path, texts: Mapping[str, str]) -> Path:
     return report
 
 
-def _environment(finalize: Callable[[Any], Any]) -> Environment:
+def _environment(finalize: Callable[[Any], Any], names: SideNames) -> Environment:
     """Templates whose every value passes through ``finalize``, and HTML's through autoescape."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES_DIR),
@@ -98,7 +103,7 @@ def _environment(finalize: Callable[[Any], Any]) -> Environment:
         "cosine": _cosine,
         "figure": _figure,
         "decibel": _decibel,
-        "side": display_side,
+        "side": names.display,
         "sentence": sentence_case,
         "device": display_device,
         "short": lambda digest: digest[:SHORT_DIGEST],

@@ -22,6 +22,7 @@ from harness.records import (
 )
 from harness.store.run import Store, open_run
 from harness.store.run_record import RunRecord
+from reports.side_names import SideNames, known_names, names_of
 
 Rows = TypeVar("Rows")
 
@@ -41,6 +42,10 @@ class CellView:
     """Trial to the UUIDs of its GPUs; nothing for a trial without telemetry."""
     planned_command_ar_steps: int = 0
     """``documented_ar_steps`` by the plan, for a cell without a verdict."""
+    planned_candidate: str = ""
+    """Side under test by the plan, for the same."""
+    names: SideNames = field(default_factory=known_names)
+    """What its sides are called."""
 
     @property
     def documented_ar_steps(self) -> int:
@@ -70,7 +75,11 @@ class CellView:
     @property
     def candidate(self) -> str:
         """Side under test."""
-        return self.pair.candidate if self.pair else self._first_side(Role.CANDIDATE, "flashdreams")
+        return (
+            self.pair.candidate
+            if self.pair
+            else self._first_side(Role.CANDIDATE, self.planned_candidate)
+        )
 
     @property
     def reference(self) -> str:
@@ -119,6 +128,8 @@ class RunView:
     """Planned order."""
     imports: tuple[ImportedLog, ...]
     """Logs that were made elsewhere."""
+    names: SideNames
+    """What its sides are called."""
     faults: tuple[str, ...]
     """Files that are missing, altered or unreadable, one sentence each."""
 
@@ -139,10 +150,12 @@ def read_view(folder: Path) -> RunView:
     if faults:
         cells = [_distrusted(cell) for cell in cells]
     logs: list[ImportedLog] = _attempt(store, lambda: _read_imports(store), [], faults)
+    names = names_of(record.environments)
     return RunView(
         folder=folder,
         record=record,
-        cells=tuple(cells),
+        cells=tuple(replace(cell, names=names) for cell in cells),
+        names=names,
         imports=tuple(logs),
         faults=tuple(dict.fromkeys(faults)),
     )
@@ -165,11 +178,20 @@ def stored_cells(store: Store) -> list[CellView]:
 
 
 def _with_commands(store: Store, cells: Sequence[CellView]) -> list[CellView]:
-    """Cells with what their plan says of the documented command."""
+    """Cells with what their plan says of the documented command and the side under test."""
     if all(cell.pair for cell in cells):
         return list(cells)
-    ends = {cell.cell_id: cell.documented_ar_steps for cell in store.read_plan()}
-    return [replace(cell, planned_command_ar_steps=ends.get(cell.cell_id, 0)) for cell in cells]
+    planned = {one.cell_id: one for one in store.read_plan()}
+    return [
+        replace(
+            cell,
+            planned_command_ar_steps=planned[cell.cell_id].documented_ar_steps,
+            planned_candidate=str(planned[cell.cell_id].candidate),
+        )
+        if cell.cell_id in planned
+        else cell
+        for cell in cells
+    ]
 
 
 def _read_imports(store: Store) -> list[ImportedLog]:

@@ -1,55 +1,85 @@
 """How sides and devices are named and coloured in what people read."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
-FLASHDREAMS_COLOUR = "#76B900"
+from harness.plan.published import load_published
+from harness.plan.titles import Titled, declared_titles
+from harness.records import Role
+from harness.store.run_record import EnvironmentRecord
+
+CANDIDATE_COLOUR = "#76B900"
 _OFFICIAL_COLOUR, _OTHER_COLOUR = "#3b82f6", "#f59e0b"
 """The two baseline colours of the charts that FlashDreams publishes."""
 
-_NAMES = {
-    "flashdreams": "FlashDreams",
-    "official": "Official runner",
-    "self_forcing": "Official Self-Forcing",
-    "causal_forcing": "Official Causal-Forcing",
-    "wan21": "Official Wan2.1",
-    "fastvideo": "FastVideo runner",
-    "lightx2v": "LightX2V runner",
-    "fastvideo_af2ee9c": "FastVideo 0.1.7 (af2ee9c)",
-    "diffusers": "diffusers",
-    "watched": "FlashDreams, watched",
-}
+
+@dataclass(frozen=True)
+class SideNames:
+    """Environments by the names that sides have, each with its title and its role."""
+
+    titled: Mapping[str, Titled]
+
+    def display(self, side: str) -> str:
+        """A side as readers know it, its overrides kept."""
+        environment, brace, overrides = side.partition("{")
+        known = self.titled.get(environment)
+        return (known.title if known and known.title else environment) + brace + overrides
+
+    def is_candidate(self, side: str) -> bool:
+        """Whether a side's environment is one that upstream is compared with."""
+        known = self.titled.get(environment_of(side))
+        return known is not None and known.role == Role.CANDIDATE
+
+    def pair(self, references: Iterable[str], candidates: Iterable[str]) -> tuple[str, str]:
+        """What the two sides of pairs are called in a sentence: none is upstream of itself."""
+        against = set(references)
+        if against and all(map(self.is_candidate, against)):
+            return "reference", "candidate"
+        titles = {self.display(environment_of(candidate)) for candidate in candidates}
+        return "upstream", titles.pop() if len(titles) == 1 else "candidate"
+
+    def colours(self, reference: str, candidate: str) -> tuple[str, str]:
+        """Colours of a pair; a candidate held against another has one of them in another's."""
+        colours = self.colour(reference), self.colour(candidate)
+        return (_OTHER_COLOUR, colours[1]) if colours[0] == colours[1] else colours
+
+    def colour(self, side: str) -> str:
+        """Colour of a side in every chart; green means a candidate and nothing else."""
+        if self.is_candidate(side):
+            return CANDIDATE_COLOUR
+        is_official = self.display(environment_of(side)).startswith("Official")
+        return _OFFICIAL_COLOUR if is_official else _OTHER_COLOUR
 
 
-def display_side(side: str) -> str:
-    """A side as readers know it, its overrides kept."""
-    environment, brace, overrides = side.partition("{")
-    return _NAMES.get(environment, environment) + brace + overrides
+@cache
+def known_names() -> SideNames:
+    """Names of published sides and of the environments that are declared here."""
+    published = {
+        side: Titled(title=title, role=Role.REFERENCE.value)
+        for side, title in load_published().names.items()
+    }
+    return SideNames(published | declared_titles())
 
 
-def pair_names(references: Iterable[str]) -> tuple[str, str]:
-    """What the two sides of pairs are called in a sentence: none is upstream of itself."""
-    is_own = {reference.partition("{")[0] for reference in references} == {"flashdreams"}
-    return ("reference", "candidate") if is_own else ("upstream", "FlashDreams")
+def names_of(environments: Mapping[str, EnvironmentRecord]) -> SideNames:
+    """The same with what a run's own environments were called in it."""
+    own = {
+        name: Titled(title=one.title, role=one.role)
+        for name, one in environments.items()
+        if one.role and "@" not in name  # an earlier state of an environment that is there too
+    }
+    return SideNames({**known_names().titled, **own})
+
+
+def environment_of(side: str) -> str:
+    """A side's environment, without its overrides."""
+    return side.partition("{")[0]
 
 
 def sentence_case(text: str) -> str:
     """Text that begins with a capital."""
     return text[:1].upper() + text[1:]
-
-
-def pair_colours(reference: str, candidate: str) -> tuple[str, str]:
-    """Colours of a pair; FlashDreams held against itself has one of them in another's colour."""
-    colours = side_colour(reference), side_colour(candidate)
-    return (_OTHER_COLOUR, colours[1]) if colours[0] == colours[1] else colours
-
-
-def side_colour(side: str) -> str:
-    """Colour of a side in every chart; green means FlashDreams and nothing else."""
-    environment = side.partition("{")[0]
-    if environment == "flashdreams":
-        return FLASHDREAMS_COLOUR
-    is_official = display_side(environment).startswith("Official")
-    return _OFFICIAL_COLOUR if is_official else _OTHER_COLOUR
 
 
 def display_device(device: str) -> str:

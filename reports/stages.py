@@ -7,7 +7,6 @@ from harness.judging.stats import WARMUP_AR_STEPS
 from harness.records import UNTIMED, Role, StepRow
 from reports.latency import COMPARED_STAGE, DECODE, is_streaming
 from reports.run_view import CellView
-from reports.side_names import display_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +48,8 @@ def stage_table(cell: CellView, withheld: str) -> StageTable:
     names = dict.fromkeys([*flashdreams, *upstream])
     return StageTable(
         cell_id=cell.cell_id,
-        upstream=display_side(cell.reference),
-        flashdreams=display_side(cell.candidate),
+        upstream=cell.names.display(cell.reference),
+        flashdreams=cell.names.display(cell.candidate),
         window=f"every AR step from {WARMUP_AR_STEPS} on"
         if late
         else "every AR step, the first included",

@@ -26,6 +26,13 @@ RUNNERS = {
 }
 """Slug to ``module:ATTRIBUTE``; ``pyproject.toml`` and ``upstream_envs/flashdreams`` repeat it."""
 
+PINNED = {
+    "hy-worldplay-wan-i2v-5b": "runners.pinned:HY_WORLDPLAY",
+    "omnidreams-sv-2steps-chunk2-loc6-lightvae-lighttae": "runners.pinned:OMNIDREAMS",
+    "omnidreams-sv-2steps-chunk2-loc6-lightvae-lighttae-perf": "runners.pinned:OMNIDREAMS_PERF",
+}
+"""The same for slugs whose code an environment pins; ``pyproject.toml`` repeats it."""
+
 
 class UnknownRunnerError(KeyError):
     """No runner has this slug; says which one is nearest."""
@@ -33,7 +40,8 @@ class UnknownRunnerError(KeyError):
     def __init__(self, slug: str) -> None:
         """Look for what was probably meant."""
         super().__init__(slug)
-        nearest = difflib.get_close_matches(slug, RUNNERS, n=1, cutoff=0.0)[0]
+        known = [*RUNNERS, *PINNED]
+        nearest = difflib.get_close_matches(slug, known, n=1, cutoff=0.0)[0]
         self.message = f"no runner {slug!r}; the nearest is {nearest!r}"
 
     def __str__(self) -> str:
@@ -50,11 +58,15 @@ def load(slug: str, **changes: Any) -> "RunnerConfig":
 
     Raises:
         UnknownRunnerError: No runner has this slug.
+        NotBuiltError: Its code is that of an environment which is not built.
     """
-    if slug not in RUNNERS:
+    place = RUNNERS.get(slug) or PINNED.get(slug)
+    if place is None:
         raise UnknownRunnerError(slug)
-    module, attribute = RUNNERS[slug].split(":")
+    module, attribute = place.split(":")
     published = getattr(importlib.import_module(module), attribute)
+    if slug in PINNED:
+        published = published.load()
 
     # Only known once a runner's module is there, and with it torch.
     from flashdreams.infra.config import derive_config  # noqa: PLC0415

@@ -20,6 +20,7 @@ from harness.environments.built import (
 )
 from harness.environments.declared import ENVIRONMENTS_DIR, Environment, load_environments
 from harness.errors import UsageFault
+from harness.records import Source
 from tests.fakes.command import fdbench
 
 DECLARED = Environment(description="a test", packages=[], command=["python", "adapter.py", "{job}"])
@@ -86,6 +87,24 @@ def test_adapter_is_where_the_command_expects_it(name):
         pytest.param("packages = []", "", "packages", id="missing"),
         pytest.param("packages = []", 'packages = "torch"', "packages", id="wrong-type"),
         pytest.param("packages = []", "packages = []\nimage = 1", "image", id="unknown"),
+        pytest.param(
+            "packages = []",
+            'role = "candidat"\npackages = []',
+            "role: unknown role 'candidat'; nearest: candidate",
+            id="role",
+        ),
+        pytest.param(
+            "packages = []",
+            'slugs = { a = "b:C" }\npackages = []',
+            "slugs: only an environment of role candidate",
+            id="slugs-of-a-reference",
+        ),
+        pytest.param(
+            "packages = []",
+            'role = "candidate"\nslugs = { a = "b.C" }\npackages = []',
+            "slugs: a is at 'b.C', which is not of the form module:ATTRIBUTE",
+            id="slug-at-no-attribute",
+        ),
     ],
 )
 def test_mistyped_declaration_is_refused(declared_dir, old, new, key):
@@ -184,6 +203,46 @@ def test_command_fills_in_slug_and_job():
         "/work/{x}/job.json",
     ]
     assert built.variables() == {"A": "1", "PYTHONPATH": "/code"}
+
+
+def test_slugs_and_roots_reach_the_process():
+    """The library finds a candidate's runners by its own variable, and modules by their roots."""
+    source = Source(url="", commit="c" * 40, paths=("a",), tree_sha256="", roots=("a/b", "a/c"))
+    slugs = {"one": "runners.one:ONE", "two": "two.config:TWO"}
+    built = BuiltEnvironment(
+        name="fake",
+        declared=dataclasses.replace(DECLARED, role="candidate", slugs=slugs, source=source),
+        digest="",
+        folder=Path("/envs/fake"),
+        code_digest="",
+        code=Path("/code"),
+        source=Path("/source"),
+    )
+    variables = built.variables()
+
+    assert variables["FLASHDREAMS_RUNNER_CONFIGS"] == "one=runners.one:ONE,two=two.config:TWO"
+    assert variables["PYTHONPATH"] == "/code:/source/a/b:/source/a/c"
+
+
+@pytest.mark.parametrize("name", sorted(load_environments()))
+def test_shipped_environment_says_what_it_is(name):
+    """A title of its own, and slugs exactly where it is a candidate."""
+    known = load_environments()
+    declared = known[name]
+    titles = [one.title for one in known.values()]
+
+    assert declared.title
+    assert titles.count(declared.title) == 1
+    assert (declared.role == "candidate") == bool(declared.slugs)
+    assert known["flashdreams"].role == "candidate"
+
+
+def test_roots_are_in_the_source():
+    """What is imported from is among what is staged."""
+    for name, declared in load_environments().items():
+        source = declared.source
+        for root in source.roots if source else ():
+            assert any(path.startswith(f"{root}/") for path in source.paths), (name, root)
 
 
 def test_installed_lists_finished_builds_only(cache):

@@ -79,7 +79,9 @@ def test_entry_points_are_the_slugs_that_load():
     """The installed package registers what ``runners.load`` knows."""
     project = tomllib.loads((CHECKS.parent.parent / "pyproject.toml").read_text())
 
-    assert project["project"]["entry-points"]["flashdreams.runner_configs"] == runners.RUNNERS
+    assert project["project"]["entry-points"]["flashdreams.runner_configs"] == (
+        runners.RUNNERS | runners.PINNED
+    )
 
 
 def test_importing_the_package_imports_no_torch():

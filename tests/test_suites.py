@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import runners
 from harness.environments.declared import driven, load_environments
 from harness.errors import UsageFault
 from harness.plan import suites
@@ -86,14 +87,16 @@ def test_slugs_agree_everywhere():
     """Recipes, entry points and the runners of the candidate's environment name the same slugs."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     entry_points = project["project"]["entry-points"]["flashdreams.runner_configs"]
-    declared = load_environments()["flashdreams"].variables
-    runners = dict(
-        item.strip().split("=") for item in declared["FLASHDREAMS_RUNNER_CONFIGS"].split(",")
-    )
+    declared = load_environments()
+    own, pinned = declared["flashdreams"].slugs, declared["flashdreams_integrations"].slugs
 
     recipes = suites.load_recipes().recipes
-    assert {slug for slug, recipe in recipes.items() if not recipe.no_runner} == set(entry_points)
-    assert runners == entry_points
+    run = {slug for slug, recipe in recipes.items() if not recipe.no_runner}
+    assert run - set(pinned) == set(own)
+    assert own == runners.RUNNERS
+    assert set(pinned) == set(runners.PINNED)
+    assert set(pinned) <= set(recipes)
+    assert entry_points == runners.RUNNERS | runners.PINNED
 
 
 @pytest.mark.parametrize(

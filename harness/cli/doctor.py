@@ -11,6 +11,7 @@ from harness.environments import doctor
 from harness.environments.built import build_environment
 from harness.environments.declared import driven, load_environments
 from harness.environments.doctor import Health
+from harness.environments.sides import by_candidate
 from harness.errors import ExitCode
 from harness.plan import suites
 from harness.plan.cells import make_plan
@@ -81,8 +82,10 @@ def doctor_command(
 def _kernel_times(suite: str, device: str) -> dict[str, KernelTime]:
     """Kernel time of every cell that can run here."""
     _, planned = make_plan(suite, device, driven(load_environments()))
-    environment = build_environment("flashdreams", echo_note)
-    return kernel_time.measure(list(planned.cells), environment, echo_note)
+    times: dict[str, KernelTime] = {}
+    for name, cells in by_candidate(planned.cells).items():
+        times |= kernel_time.measure(cells, build_environment(name, echo_note), echo_note)
+    return times
 
 
 def echo_note(text: str) -> None:

@@ -32,6 +32,7 @@ from runners.protocol.wire import sha256_file
 _MARKER = "fdbench-built.json"
 _PROGRAMS = ("python", "torchrun", "flashdreams-run")
 """First words of commands, all of them in an environment's ``bin``."""
+_RUNNER_CONFIGS = "FLASHDREAMS_RUNNER_CONFIGS"
 _DIGEST_GLOB = 12 * "[0-9a-f]"
 
 
@@ -65,11 +66,17 @@ class BuiltEnvironment:
     def variables(self) -> dict[str, str]:
         """Environment variables for the process, the staged code among them."""
         variables = {**self.declared.variables, "PYTHONPATH": str(self.code)}
+        if self.declared.slugs:
+            # Staged runners are not installed, so the library finds them through its own variable.
+            variables |= {_RUNNER_CONFIGS: self.declared.runner_configs}
         if self.source:
             # Staged code and source stay as they were verified.
             variables |= {"FDBENCH_SOURCE": str(self.source), "PYTHONDONTWRITEBYTECODE": "1"}
         if self.declared.source:
             variables |= {"FDBENCH_SOURCE_COMMIT": self.declared.source.commit}
+        if self.source and self.declared.source:
+            roots = (str(self.source / root) for root in self.declared.source.roots)
+            variables |= {"PYTHONPATH": os.pathsep.join([str(self.code), *roots])}
         return variables
 
 

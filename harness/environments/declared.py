@@ -1,17 +1,46 @@
 """What ``upstream_envs/<name>/env.toml`` declares."""
 
+import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ConfigDict
+from pydantic import AfterValidator, ConfigDict, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from harness.errors import UsageFault
 from harness.plan.suites import load_toml, pick
-from harness.records import Driven, Source
+from harness.records import Driven, Role, Source
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]
 ENVIRONMENTS_DIR = PROJECT_DIR / "upstream_envs"
+ROLES = (Role.CANDIDATE.value, Role.REFERENCE.value)
+"""What an environment may be for."""
+_ATTRIBUTE = re.compile(r"[\w.]+:\w+")
+
+
+def _known_role(role: str) -> str:
+    if role not in ROLES:
+        (nearest,) = difflib.get_close_matches(role, ROLES, n=1, cutoff=0.0)
+        raise PydanticCustomError(
+            "role", "unknown role '{role}'; nearest: {nearest}", {"role": role, "nearest": nearest}
+        )
+    return role
+
+
+def _of_a_candidate(slugs: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+    if slugs and info.data.get("role") == Role.REFERENCE:
+        raise PydanticCustomError("slugs", "only an environment of role candidate has slugs")
+    for slug, place in slugs.items():
+        if not _ATTRIBUTE.fullmatch(place):
+            raise PydanticCustomError(
+                "slugs",
+                "{slug} is at '{place}', which is not of the form module:ATTRIBUTE",
+                {"slug": slug, "place": place},
+            )
+    return slugs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +49,17 @@ class Environment:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
+    title: str = ""
+    """As people read it; the folder's name where there is none."""
     description: str
+    role: Annotated[str, AfterValidator(_known_role)] = Role.REFERENCE.value
+    """One of ``ROLES``: a candidate is a FlashDreams, and makes what the sides of a cell share."""
     packages: list[str]
     """Requirements, resolved under the project's constraints."""
     command: list[str]
     """What to run; ``{slug}`` and ``{job}`` are filled in. The first word is in the environment."""
+    slugs: Annotated[dict[str, str], AfterValidator(_of_a_candidate)] = field(default_factory=dict)
+    """Slug to ``module:ATTRIBUTE`` of its runner's configuration; only a candidate has them."""
     recipes: list[str] = field(default_factory=list)
     """FlashDreams slugs that its adapter drives."""
     decoders: list[str] = field(default_factory=list)
@@ -39,6 +74,11 @@ class Environment:
     """Why declared dependencies are left out; kept with every trial."""
     source: Source | None = None
     """Upstream code that is no package."""
+
+    @property
+    def runner_configs(self) -> str:
+        """Its slugs as the library's own variable takes them."""
+        return ",".join(f"{slug}={place}" for slug, place in self.slugs.items())
 
 
 def command_words(declared: Environment, gpus: int) -> list[str]:

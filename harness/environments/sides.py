@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.environments import images
 from harness.environments.built import BuiltEnvironment, build_environment
 from harness.errors import UsageFault
-from harness.records import Plan
+from harness.records import Plan, PlannedCell
 
 PROCESS, DOCKER = SANDBOXES = ("process", "docker")
 """Where trials run."""
@@ -16,7 +16,7 @@ PROCESS, DOCKER = SANDBOXES = ("process", "docker")
 def build_sides(
     planned: Plan, sandbox: str, folder: Path, base: str, note: Callable[[str], None]
 ) -> dict[str, BuiltEnvironment]:
-    """Every environment of a plan, and the candidate's, which makes the shared inputs.
+    """Every environment of a plan; a cell's candidate also makes what its sides share.
 
     Args:
         planned: The plan.
@@ -25,11 +25,19 @@ def build_sides(
         base: Base image of containers; empty for that of the images that are here.
         note: Told what takes time.
     """
-    sides = [trial.side for cell in planned.cells for trial in cell.trials]
-    names = {"flashdreams": None} | {side.environment: None for side in sides}
+    names = dict.fromkeys(by_candidate(planned.cells))
+    names |= {trial.side.environment: None for cell in planned.cells for trial in cell.trials}
     if sandbox == DOCKER:
         return {name: images.build(name, note, folder, base) for name in names}
     return {name: build_environment(name, note, folder) for name in names}
+
+
+def by_candidate(cells: Iterable[PlannedCell]) -> dict[str, list[PlannedCell]]:
+    """Cells by their candidate's environment, which makes what both sides of a cell read."""
+    found: dict[str, list[PlannedCell]] = {}
+    for cell in cells:
+        found.setdefault(cell.candidate.environment, []).append(cell)
+    return found
 
 
 def passed_on(names: Iterable[str]) -> dict[str, str]:

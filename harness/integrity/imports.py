@@ -30,6 +30,8 @@ from harness.logs.lines import NotThisFormatError
 from harness.machine import fingerprint
 from harness.plan import suites
 from harness.plan.sampling import phase_at
+from harness.plan.titles import declared_titles
+from harness.records import Role
 from harness.store.manifest import IMPORTS, read_manifest
 from harness.store.run import LOGS, WORK, Store, create_run, open_run
 from harness.store.run_record import RunRecord, RunState
@@ -200,7 +202,9 @@ def _window_of(origin: Origin, path: Path) -> tuple[int, bool]:
     suites.pick("device", origin.device, devices)
     if recipe.gpus > 1 and not origin.gpus:
         raise UsageFault(f"{path}: {origin.recipe} runs on 1 or more GPUs; say with --num-gpus")
-    sides = ["flashdreams", *recipe.baselines]
+    titled = declared_titles()
+    sides = [name for name, one in titled.items() if one.role == Role.CANDIDATE]
+    sides += recipe.baselines
     if origin.side not in sides:
         raise UsageFault(f"{origin.recipe} has no side {origin.side!r}; it has {', '.join(sides)}")
     is_scene = recipe.flavour == "super_resolution"

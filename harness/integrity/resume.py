@@ -204,6 +204,8 @@ def describe(environment: BuiltEnvironment) -> EnvironmentRecord:
     """What a run keeps of an environment."""
     declared = environment.declared
     return EnvironmentRecord(
+        title=declared.title,
+        role=declared.role,
         description=declared.description,
         packages=(*declared.packages, *declared.no_deps),
         reason_no_deps=declared.reason_no_deps,

@@ -29,7 +29,10 @@ PARSERS: Final[Mapping[str, LogParser]] = {
     "tqdm": tqdm.parse,
     "stats_json": stats_json.parse,
 }
-"""Every log format by name; both sides of a run print FlashDreams' line."""
+"""Every log format by name."""
+
+parse_steps: Final = PARSERS["flashdreams"]
+"""Of the line that every side of a run prints."""
 
 _TABLE_PARSERS: Final[Mapping[str, Callable[[Log, str], pa.Table]]] = {
     "flashdreams": flashdreams.parse_table,

@@ -56,6 +56,10 @@ class Published:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
+    own: str
+    """Side that the page is about."""
+    names: dict[str, str]
+    """Sides that are no environment of this project, as people read them."""
     page_says: str
     """The page's own definition of its per-step figures."""
     per_step: list[PublishedRow] = field(default_factory=list)

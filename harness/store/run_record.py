@@ -43,6 +43,10 @@ class WorkerRecord:
 class EnvironmentRecord:
     """What a side ran in."""
 
+    title: str = ""
+    """As people read it; empty in older runs, as the next."""
+    role: str = ""
+    """``candidate`` or ``reference``."""
     description: str
     packages: tuple[str, ...]
     """As declared."""

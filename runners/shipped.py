@@ -1,0 +1,79 @@
+"""An integration of FlashDreams as it is shipped, driven by a job as this project's runners are.
+
+Run as ``python -m runners.shipped slug job.json`` with an integration's pinned source in
+``FDBENCH_SOURCE`` and its import roots on the path. Only the pipeline's configuration is theirs:
+their own loop, which reads prompts and writes videos, is not run.
+"""
+
+import runners.cpu  # noqa: F401  before any recipe, see there
+
+# isort: split
+
+
+import importlib
+import importlib.util
+import os
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+from flashdreams.infra.runner import RunnerConfig
+
+from runners.video import StreamingRunnerConfig, VideoRunnerConfig
+
+GROUP = "flashdreams.runner_configs"
+"""Entry points by which an integration registers its slugs."""
+MEDIA = ("cv2", "mediapy")
+"""What their loops read images and write videos with; a job has neither."""
+
+
+class UnknownSlugError(LookupError):
+    """No integration of the pinned source registers this slug."""
+
+
+def places(source: Path) -> dict[str, str]:
+    """Slug to ``module:ATTRIBUTE`` of every integration, as its own ``pyproject.toml`` says."""
+    found: dict[str, str] = {}
+    for path in sorted(source.glob("integrations/*/pyproject.toml")):
+        project = tomllib.loads(path.read_text("utf-8"))["project"]
+        found |= project.get("entry-points", {}).get(GROUP, {})
+    return found
+
+
+def published(slug: str, source: Path) -> RunnerConfig:
+    """An integration's own configuration of a slug.
+
+    Raises:
+        UnknownSlugError: No integration has it.
+    """
+    known = places(source)
+    if slug not in known:
+        raise UnknownSlugError(f"{source} registers no {slug!r}; it has {', '.join(known)}")
+    for name in MEDIA:
+        if importlib.util.find_spec(name) is None:
+            sys.modules.setdefault(name, ModuleType(name))
+    module, attribute = known[slug].split(":")
+    config: RunnerConfig = getattr(importlib.import_module(module), attribute)
+    return config
+
+
+def as_ours(theirs: RunnerConfig, job: Path) -> VideoRunnerConfig:
+    """The same pipeline under this project's runner, which a job can drive."""
+    kind = StreamingRunnerConfig if hasattr(theirs, "total_blocks") else VideoRunnerConfig
+    return kind(
+        runner_name=theirs.runner_name,
+        description=theirs.description,
+        pipeline=theirs.pipeline,
+        job=job,
+    )
+
+
+def main(slug: str, job: str) -> None:
+    """Run one job."""
+    theirs = published(slug, Path(os.environ["FDBENCH_SOURCE"]))
+    as_ours(theirs, Path(job)).setup().run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
