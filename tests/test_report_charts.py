@@ -10,14 +10,17 @@ from harness.records import Phase, Role
 from reports.bars import grouped_bars, latency_charts
 from reports.charts import step_chart
 from reports.latency import LatencyRow
+from reports.side_names import known_names
 from tests.test_measurement import CONTROL, cell, steps_of
 from tests.test_report import passing_run, rendered
 
+NAMES = known_names()
 SOUND = LatencyRow(
     cell_id="self-forcing/h100/official",
     recipe="self-forcing",
     device="h100",
     baseline="official",
+    candidate="flashdreams",
     variant="",
     figure="diffuse, median from AR 2",
     window="AR 2–6",
@@ -46,7 +49,7 @@ def hatched(svg):
 
 def test_speedup_stands_at_the_bars_with_its_interval():
     """A difference and how sure it is are read in one place."""
-    (chart,) = latency_charts([SOUND])
+    (chart,) = latency_charts([SOUND], NAMES)
 
     assert "speed-up +26%, 95 % interval +24.1 to +27.3%" in texts(chart.svg)
     assert hatched(chart.svg) == 0
@@ -69,7 +72,7 @@ def test_axis_and_caption_are_of_what_is_drawn():
 def test_speedup_without_an_interval_claims_none():
     """Too few processes give a speed-up and no bounds, and the bars say how few they were."""
     few = replace(SOUND, interval_percent=None, flashdreams_each_ms=(344.0, 345.0))
-    (chart,) = latency_charts([few])
+    (chart,) = latency_charts([few], NAMES)
 
     assert "speed-up +26%, 2 processes a side" in texts(chart.svg)
     assert "interval" not in chart.svg
@@ -78,7 +81,7 @@ def test_speedup_without_an_interval_claims_none():
 def test_withheld_figures_are_hatched_and_say_why():
     """Bars that may not be compared do not look like bars that may; their times stay."""
     steady = replace(SOUND, figure="diffuse, steady state")
-    (chart,) = latency_charts([WITHHELD, steady])
+    (chart,) = latency_charts([WITHHELD, steady], NAMES)
 
     shown = texts(chart.svg)
     assert f"speed-up withheld: {CLOCKS}" in shown
@@ -90,8 +93,8 @@ def test_withheld_figures_are_hatched_and_say_why():
 @pytest.mark.parametrize("baseline", ["official", "fastvideo"])
 def test_hatching_keeps_the_colour_of_the_side(baseline):
     """A pattern is drawn in the colours of the legend, so that the sides stay told apart."""
-    (sound,) = latency_charts([replace(SOUND, baseline=baseline)])
-    (withheld,) = latency_charts([replace(WITHHELD, baseline=baseline)])
+    (sound,) = latency_charts([replace(SOUND, baseline=baseline)], NAMES)
+    (withheld,) = latency_charts([replace(WITHHELD, baseline=baseline)], NAMES)
     filled = set(re.findall(r"fill: (#\w+)", sound.svg))
 
     assert len(filled) == 2
@@ -102,7 +105,7 @@ def test_hatching_keeps_the_colour_of_the_side(baseline):
 def test_missing_side_is_a_dash_and_not_a_bar():
     """One side alone is drawn, and named as not comparable."""
     lone = replace(WITHHELD, upstream_ms=None, withheld="a side has no figure")
-    (chart,) = latency_charts([lone])
+    (chart,) = latency_charts([lone], NAMES)
 
     assert "–" in texts(chart.svg)
     assert "speed-up withheld: a side has no figure" in texts(chart.svg)
@@ -111,7 +114,7 @@ def test_missing_side_is_a_dash_and_not_a_bar():
 def test_long_reason_is_broken_into_lines():
     """Words are not cut off at the edge of the drawing."""
     reason = " ".join(["reason"] * 20)
-    (chart,) = latency_charts([replace(WITHHELD, withheld=reason)])
+    (chart,) = latency_charts([replace(WITHHELD, withheld=reason)], NAMES)
 
     lines = [text for text in texts(chart.svg) if "reason" in text]
     assert len(lines) > 1
@@ -123,7 +126,7 @@ def test_more_groups_make_a_chart_higher_and_never_wider():
     sizes = []
     for count in (1, 12):
         chart = grouped_bars(
-            "t", "", [f"group {n}" for n in range(count)], {"official": [1.0] * count}
+            "t", "", [f"group {n}" for n in range(count)], {"official": [1.0] * count}, NAMES
         )
         sizes.append(re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', chart.svg).groups())
     (width, height), (more_width, more_height) = sizes
