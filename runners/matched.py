@@ -88,7 +88,7 @@ def building(config: RunnerConfig, job: wire.Job) -> Iterator[None]:
         module.load_checkpoint = from_file
 
 
-def run(pipeline: Any, job_path: Path) -> None:
+def run(pipeline: Any, job_path: Path, more_facts: Mapping[str, str] | None = None) -> None:
     """Run every AR step of the job through the library's ``generate`` and ``finalize``."""
     job = wire.read_json(wire.Job, job_path)
     recorder = Recorder(job, job_path.parent)
@@ -111,7 +111,7 @@ def run(pipeline: Any, job_path: Path) -> None:
         frames = None if pipeline.decoder is None else (lambda decoded=output: decoded)
         recorder.end(ar, latents, print_line=False, frames=frames)
     facts = library_facts() | graph.facts() | decoders.facts(pipeline.decoder)
-    recorder.close(bank.draws, facts)
+    recorder.close(bank.draws, {**facts, **(more_facts or {})})
 
 
 def _encoded(pipeline: Any, job: wire.Job) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """An integration of FlashDreams as it is shipped, driven by a job as this project's runners are.
 
-Run as ``python -m runners.shipped slug job.json`` with an integration's pinned source in
-``FDBENCH_SOURCE`` and its import roots on the path. Only the pipeline's configuration is theirs:
-their own loop, which reads prompts and writes videos, is not run.
+Run as ``python -m runners.shipped slug job.json`` with the integrations' pinned source in
+``FDBENCH_SOURCE`` and its import roots on the path. The pipeline's configuration is theirs; their
+own loop, which reads prompts and writes videos, is not run.
 """
 
 import runners.cpu  # noqa: F401  before any recipe, see there
@@ -20,12 +20,14 @@ from types import ModuleType
 
 from flashdreams.infra.runner import RunnerConfig
 
+from runners import matched
+from runners.drivers import cosmos, wan21, wan22
 from runners.video import StreamingRunnerConfig, VideoRunnerConfig
 
 GROUP = "flashdreams.runner_configs"
 """Entry points by which an integration registers its slugs."""
 MEDIA = ("cv2", "mediapy")
-"""What their loops read images and write videos with; a job has neither."""
+"""What their loops read images and write videos with; a job needs neither."""
 
 
 class UnknownSlugError(LookupError):
@@ -50,12 +52,16 @@ def published(slug: str, source: Path) -> RunnerConfig:
     known = places(source)
     if slug not in known:
         raise UnknownSlugError(f"{source} registers no {slug!r}; it has {', '.join(known)}")
-    for name in MEDIA:
-        if importlib.util.find_spec(name) is None:
-            sys.modules.setdefault(name, ModuleType(name))
     module, attribute = known[slug].split(":")
     config: RunnerConfig = getattr(importlib.import_module(module), attribute)
     return config
+
+
+def stand_in(names: tuple[str, ...]) -> list[str]:
+    """Put empty modules in the place of those that are not installed; returns which."""
+    absent = [name for name in names if importlib.util.find_spec(name) is None]
+    sys.modules.update({name: ModuleType(name) for name in absent})
+    return absent
 
 
 def as_ours(theirs: RunnerConfig, job: Path) -> VideoRunnerConfig:
@@ -71,8 +77,16 @@ def as_ours(theirs: RunnerConfig, job: Path) -> VideoRunnerConfig:
 
 def main(slug: str, job: str) -> None:
     """Run one job."""
+    for family in (wan21, wan22, cosmos):
+        family.register()
+    absent = stand_in(MEDIA)
     theirs = published(slug, Path(os.environ["FDBENCH_SOURCE"]))
-    as_ours(theirs, Path(job)).setup().run()
+    facts = {
+        "integrations_commit": os.environ.get("FDBENCH_SOURCE_COMMIT", "not told"),
+        "integrations_configuration": f"{type(theirs).__module__}.{type(theirs).__name__}",
+        "stand_ins": ", ".join(absent) or "none",
+    }
+    matched.run(as_ours(theirs, Path(job)).setup().pipeline, Path(job), facts)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What ``upstream_envs/<name>/env.toml`` declares."""
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, ConfigDict, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from harness.errors import UsageFault
+from harness.plan.known_names import known
 from harness.plan.suites import load_toml, pick
 from harness.records import Driven, Role, Source
 
@@ -19,15 +19,6 @@ ENVIRONMENTS_DIR = PROJECT_DIR / "upstream_envs"
 ROLES = (Role.CANDIDATE.value, Role.REFERENCE.value)
 """What an environment may be for."""
 _ATTRIBUTE = re.compile(r"[\w.]+:\w+")
-
-
-def _known_role(role: str) -> str:
-    if role not in ROLES:
-        (nearest,) = difflib.get_close_matches(role, ROLES, n=1, cutoff=0.0)
-        raise PydanticCustomError(
-            "role", "unknown role '{role}'; nearest: {nearest}", {"role": role, "nearest": nearest}
-        )
-    return role
 
 
 def _of_a_candidate(slugs: dict[str, str], info: ValidationInfo) -> dict[str, str]:
@@ -52,7 +43,7 @@ class Environment:
     title: str = ""
     """As people read it; the folder's name where there is none."""
     description: str
-    role: Annotated[str, AfterValidator(_known_role)] = Role.REFERENCE.value
+    role: Annotated[str, known("role", ROLES)] = Role.REFERENCE.value
     """One of ``ROLES``: a candidate is a FlashDreams, and makes what the sides of a cell share."""
     packages: list[str]
     """Requirements, resolved under the project's constraints."""

@@ -13,13 +13,13 @@ from runners.protocol.named_inputs import INPUTS
 from runners.protocol.solvers import SOLVERS
 
 
-def _known(what: str, names: Iterable[str]) -> AfterValidator:
+def known(what: str, names: Iterable[str]) -> AfterValidator:
     """Accepts these names only."""
-    known = sorted(names)
+    sorted_names = sorted(names)
 
     def check(name: str) -> str:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+        if name not in sorted_names:
+            near = difflib.get_close_matches(name, sorted_names, n=3, cutoff=0.4) or sorted_names
             raise PydanticCustomError(
                 "unknown_name",
                 "unknown {what} '{name}'; nearest: {near}",
@@ -30,14 +30,14 @@ def _known(what: str, names: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-KindName = Annotated[str, _known("kind of network", KINDS)]
-SolverName = Annotated[str, _known("solver", SOLVERS)]
-InputName = Annotated[str, _known("input", INPUTS)]
+KindName = Annotated[str, known("kind of network", KINDS)]
+SolverName = Annotated[str, known("solver", SOLVERS)]
+InputName = Annotated[str, known("input", INPUTS)]
 
 NAMED: dict[str, Any] = {
     "solver": SolverName,
     "input_names": tuple[InputName, ...],
-    "weights_rule": Annotated[str, _known("rule of weights", weight_rules.RULES)],
-    "weights_from": Annotated[str, _known("source of weights", weight_rules.SOURCES)],
+    "weights_rule": Annotated[str, known("rule of weights", weight_rules.RULES)],
+    "weights_from": Annotated[str, known("source of weights", weight_rules.SOURCES)],
 }
 """Job field to the type of its names."""
