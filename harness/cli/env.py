@@ -65,7 +65,7 @@ def build_command(name: str, sandbox: str | None, base: str, buildkit: bool) -> 
 @env_group.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def list_command(as_json: bool) -> None:
-    """List environments, their size on disk and where they are.
+    """List environments with title and role, their size on disk and where they are.
 
     \b
     Example: fdbench env list
@@ -77,7 +77,8 @@ def list_command(as_json: bool) -> None:
         return
     for name, declared in known.items():
         found = _describe(name, declared, here)
-        click.echo(f"{name}: {declared.description}")
+        click.echo(f"{name} ({declared.role}): {declared.title}")
+        click.echo(f"  {declared.description}")
         for one in found["on_disk"] + found["images"]:
             old = "" if one["current"] else "  (of an earlier declaration; fdbench env rm)"
             size = f"{one['bytes'] / 2**20:.0f} MiB"
@@ -104,6 +105,8 @@ def _describe(name: str, declared: Environment, has_engine: bool) -> dict[str, A
     ]
     return {
         "name": name,
+        "title": declared.title,
+        "role": declared.role,
         "description": declared.description,
         "recipes": declared.recipes,
         "built": any(one["current"] for one in on_disk),

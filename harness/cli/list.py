@@ -69,6 +69,8 @@ def _envs() -> list[Row]:
     return [
         {
             "name": name,
+            "title": declared.title,
+            "role": declared.role,
             "state": "built" if is_built(name, declared) else "not built",
             "drives": f"{len(declared.recipes)} recipes",
             "description": declared.description,
