@@ -17,6 +17,7 @@ from harness.machine.fingerprint import read_machine
 from harness.records import Source, TelemetryRow, TrialRow
 from harness.store.manifest import read_manifest, write_manifest
 from harness.store.run import open_run
+from harness.trials import inputs
 from harness.trials.launch import Limits
 from reports.page import build_page
 from reports.render import render_run
@@ -247,3 +248,24 @@ def test_environment_that_changed_keeps_what_finished_cells_ran_in(what):
     assert resume.environments_of({"flashdreams": now}, {"flashdreams": built}) == {
         "flashdreams": now
     }
+
+
+def test_cells_own_candidate_makes_what_both_sides_read(place, tmp_path, monkeypatch):
+    """One environment for both sides, and none that the suite does not name."""
+    suite, makers = place.folder / "own.toml", []
+    cell = workplace.CELL.format(recipe=workplace.RECIPE, baseline="left")
+    cell = cell.replace("flashdreams", "left").replace("settings", 'candidate = "right"\nsettings')
+    suite.write_text('description = "fake"\nsize = "tiny"\n' + cell)
+    prepare = inputs.prepare
+
+    def noted(trial, environment):
+        makers.append((str(trial.side), environment.name))
+        return prepare(trial, environment)
+
+    monkeypatch.setattr(inputs, "prepare", noted)
+    workflow.run_suite(place.request(tmp_path / "run", suite=suite), workplace.Silent(), Limits())
+    record = open_run(tmp_path / "run").read_record()
+
+    assert {side for side, _ in makers} == {"right", "left", "left{dtype=float32}"}
+    assert {maker for _, maker in makers} == {"right"}
+    assert set(record.environments) == {"left", "right"}
