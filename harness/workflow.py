@@ -128,7 +128,18 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
 
 
 def _make_plan(request: RunRequest) -> tuple[suites.Suite, Plan]:
-    adapters = driven(load_environments(request.environments_dir))
+    """Lay out what was asked for with the environments that there are.
+
+    Raises:
+        UsageFault: There are none, or it names something unknown.
+    """
+    declared = load_environments(request.environments_dir)
+    if not declared:
+        raise UsageFault(
+            f"{request.environments_dir} declares no environment: no NAME/env.toml in it\n"
+            f"Copy one to start from, of {ENVIRONMENTS_DIR}; or leave --envs out"
+        )
+    adapters = driven(declared)
     return make_plan(request.suite, request.device, adapters, request.only)
 
 

@@ -215,7 +215,7 @@ def test_folder_without_environments_is_named(tmp_path):
     words = ("run", "--suite", "smoke", "--gpu", "cpu", "--envs", tmp_path, "--out", tmp_path / "r")
     said = refusal(fdbench(*words), 2)
 
-    assert f"{tmp_path} declares no environment 'flashdreams'" in said
+    assert f"{tmp_path} declares no environment: no NAME/env.toml in it" in said
     assert "leave --envs out" in said
     assert not (tmp_path / "r").exists()
 
