@@ -245,7 +245,9 @@ def _inject_noise(transformer: Any, bank: NoiseBank, current_ar: Callable[[], in
 
 def library_facts() -> dict[str, str]:
     """Identity of the library under test: its version string does not change between commits."""
-    record = distribution("flashdreams").read_text("RECORD") or ""
+    lines = (distribution("flashdreams").read_text("RECORD") or "").splitlines(keepends=True)
+    # Its command is outside the package, and has the environment's own folder in its first line.
+    record = "".join(line for line in lines if not line.startswith("../"))
     return {
         "flashdreams": version("flashdreams"),
         "flashdreams_record_sha256": hashlib.sha256(record.encode()).hexdigest(),

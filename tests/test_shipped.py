@@ -50,7 +50,8 @@ def test_shipped_configuration_makes_the_same_latents(integrations, tmp_path):
     apart = {
         row.ar: row.relative_l2 for row in run.read_rows(ParityRow) if row.comparison == "pair"
     }
-    (facts,) = (json.loads(row.facts) for row in run.read_rows(TrialRow) if row.side == NAME)
+    told = {row.side: json.loads(row.facts) for row in run.read_rows(TrialRow)}
+    facts = told[NAME]
     (pair,) = run.read_rows(PairRow)
 
     assert sorted(apart) == [0, 1, 2, 3]
@@ -59,6 +60,7 @@ def test_shipped_configuration_makes_the_same_latents(integrations, tmp_path):
     assert facts["integrations_commit"] == load_environments()[NAME].source.commit
     assert facts["integrations_configuration"].startswith("self_forcing.runner.")
     assert facts["stand_ins"] == "cv2, mediapy"
+    assert len({one["flashdreams_record_sha256"] for one in told.values()}) == 1
 
 
 def test_every_slug_that_is_declared_is_shipped(integrations):
