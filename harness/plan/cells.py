@@ -160,7 +160,12 @@ def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> CellSides:
     named = {key: baseline.environment for key, baseline in recipe.baselines.items()}
     read = [
         dataclasses.replace(side, environment=named.get(side.environment, side.environment))
-        for text in (cell.candidate, cell.reference or cell.baseline, *cell.floor, *cell.controls)
+        for text in (
+            cell.candidate or recipe.candidate,
+            cell.reference or cell.baseline,
+            *cell.floor,
+            *cell.controls,
+        )
         for side in [parse_side(text, where)]
     ]
     if read[2] == read[3]:

@@ -51,6 +51,8 @@ class Recipe:
     """Name of its card on the model page."""
     flavour: Literal["streaming", "bidirectional", "super_resolution"]
     checkpoints: list[str]
+    candidate: str
+    """Environment of the FlashDreams side."""
     network: str
     solver: SolverName
     denoising_timesteps: list[int]
@@ -151,7 +153,8 @@ class SuiteCell:
     """Tells a recipe's rows against one baseline apart; part of the cell's id."""
     controls: list[str] = field(default_factory=list)
     """Sides that the parity gate must refuse, or it proves nothing."""
-    candidate: str = "flashdreams"
+    candidate: str = ""
+    """The recipe's environment unless given."""
     reference: str = ""
     """The baseline's environment unless given."""
     processes: NonNegativeInt = 0

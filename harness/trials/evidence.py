@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import IntegrityFault
-from harness.logs import PARSERS
+from harness.logs import parse_steps
 from harness.machine.pressure import waited_columns
 from harness.machine.telemetry import TELEMETRY_FILE, read_samples, summarize, unread
 from harness.plan.sampling import captured_at, phase_of
@@ -144,7 +144,7 @@ class _Reading:
         Raises:
             IntegrityFault: Log and events disagree.
         """
-        logged = PARSERS["flashdreams"](self._intact(LOG_FILE).read_bytes(), LOG_FILE)
+        logged = parse_steps(self._intact(LOG_FILE).read_bytes(), LOG_FILE)
         by_ar = {event.ar: event for event in self._events if isinstance(event, wire.StepEvent)}
         indices = [step.ar for step in logged if step.rank == 0]
         odd = sorted(set(indices) ^ set(by_ar))
