@@ -37,6 +37,7 @@ def run_in(name: str, *words: object) -> str:
     [
         ("self_forcing", T2V, 825),
         ("causal_forcing", T2V, 825),
+        ("infinity_rope", T2V, 825),
         ("wan21", T2V, 825),
         ("wan21", I2V, 1303),
         ("fastvideo:fastvideo_causal", T2V, 825),

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from runners.protocol import synthetic, wire
+from runners.protocol import wire
+from runners.protocol.kinds import KINDS
 
 QUIET = SimpleNamespace(device="cpu", attention="sdpa")
 """What importing FastVideo's code needs of a job."""
@@ -53,7 +54,8 @@ def main(environment: str, network_json: str) -> None:
     else:
         model, rename = (build_wan if kind == "wan21" else build_causal)(network), str
     theirs = {name: list(parameter.shape) for name, parameter in model.state_dict().items()}
-    ours = {rename(name): list(shape) for name, shape in synthetic.wan_shapes(network).items()}
+    shapes = KINDS[network.kind].shapes(network)
+    ours = {rename(name): list(shape) for name, shape in shapes.items()}
     answer = {
         "keys": len(theirs),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
