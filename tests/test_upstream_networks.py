@@ -40,6 +40,7 @@ def run_in(name: str, *words: object) -> str:
         ("infinity_rope", T2V, 825),
         ("wan21", T2V, 825),
         ("wan21", I2V, 1303),
+        ("cosmos_predict2", "cosmos2-t2v-2b-720p", 569),
         ("fastvideo:fastvideo_causal", T2V, 825),
         ("fastvideo:fastvideo_denoising", T2V, 825),
         ("fastvideo_af2ee9c:fastvideo_causal", T2V, 825),

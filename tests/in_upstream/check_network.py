@@ -34,6 +34,13 @@ def build_wan(network: wire.Network) -> nn.Module:
     return adapter.build_model(adapter.import_upstream(network), network)
 
 
+def build_cosmos(network: wire.Network) -> nn.Module:
+    """The network of Cosmos-Predict2.5."""
+    adapter = importlib.import_module("adapter")
+    with torch.device("meta"):
+        return adapter.build_network(adapter.import_upstream(), network)
+
+
 def build_fastvideo(stage: str, name: str, network: wire.Network) -> nn.Module:
     """One of FastVideo's two networks."""
     code = importlib.import_module("upstream_envs.fastvideo_code")
@@ -52,8 +59,14 @@ def main(environment: str, network_json: str) -> None:
         model = build_fastvideo(stage, name, network)
         rename = importlib.import_module("upstream_envs.fastvideo_code").fastvideo_name
     else:
-        model, rename = (build_wan if kind == "wan21" else build_causal)(network), str
-    theirs = {name: list(parameter.shape) for name, parameter in model.state_dict().items()}
+        build = {"wan21": build_wan, "cosmos_predict2": build_cosmos}.get(kind, build_causal)
+        model, rename = build(network), str
+    own = getattr(sys.modules.get("adapter"), "MADE_BY_UPSTREAM", ())
+    theirs = {
+        name: list(parameter.shape)
+        for name, parameter in model.state_dict().items()
+        if not name.startswith(own)
+    }
     shapes = KINDS[network.kind].shapes(network)
     ours = {rename(name): list(shape) for name, shape in shapes.items()}
     answer = {

@@ -4,8 +4,8 @@ Weights, the estimate of memory and the kernel time are all made from these. Sta
 and Python 3.10, as ``wire``: harness and sides import it.
 """
 
-from runners.protocol.kinds import wan
+from runners.protocol.kinds import cosmos, wan
 from runners.protocol.kinds.kind import NetworkKind
 
-KINDS: dict[str, NetworkKind] = {"wan": wan.WAN}
+KINDS: dict[str, NetworkKind] = {"cosmos": cosmos.COSMOS, "wan": wan.WAN}
 """``Network.kind`` to what is known of it."""
