@@ -104,7 +104,8 @@ def use_float32_sinusoid(model: DiffusionModel[Any]) -> None:
     transformer = model.transformer
     network = getattr(transformer.network, "_orig_mod", transformer.network)
     embedder = network.t_embedder
-    embedder[0] = _Float32Sinusoid(embedder[0].num_channels, transformer.config.dtype)
+    mended = _Float32Sinusoid(embedder[0].num_channels, transformer.config.dtype)
+    embedder[0] = mended.to(transformer.device)
 
 
 class _Float32Sinusoid(nn.Module):
