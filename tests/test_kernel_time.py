@@ -36,7 +36,8 @@ LAYER_MS = 110_611.0
 )
 def test_kernel_time_is_that_of_every_call(changes, calls):
     """All denoising calls of an AR step; of a whole video those of one denoising step."""
-    job = samples.job(**changes)
+    told = tuple(map(float, range(changes["denoising_steps"])))
+    job = samples.job(**changes, timesteps=told)
     alone = kernel_time_of(job, KernelTimeResult(kernels_ms=KERNELS_MS, torch="2.11.0"), "GPU-1")
 
     assert alone.forward_ms == pytest.approx(job.network.num_layers * LAYER_MS)

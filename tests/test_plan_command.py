@@ -117,7 +117,7 @@ def test_estimates_follow_the_shapes():
     assert steps.len_t == frames
     start_s = START_S + READ_S_PER_GB * 2.838
     work_s, unguided_s = guided.seconds - start_s, unguided.seconds - start_s
-    assert work_s / unguided_s == pytest.approx((2 * 6 + 1) / (6 + 1), rel=1e-3)
+    assert work_s / unguided_s == pytest.approx(2, rel=1e-3)  # a whole video has no KV update
 
 
 def test_frames_take_time_too():

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.plan.suites import Device
+from runners.protocol import solvers
 from runners.protocol.kinds import KINDS
 from runners.protocol.wire import Job
 
@@ -62,7 +63,7 @@ def estimate(job: Job, parameters: int, device: Device, gpus: int = 1) -> Estima
     cached = KINDS[network.kind].layer(network).cached_values * network.num_layers
     # One network of several runs at a time.
     forward = 2 * parameters // job.networks * tokens + 2 * tokens * context * cached
-    forwards = job.ar_steps * (job.denoising_steps * _branches(job) + 1)
+    forwards = sum(len(solvers.calls(job, ar)) for ar in range(job.ar_steps))
     compute_s = forwards * forward / (device.nominal_tflops * 1e12 * UTILISATION * gpus)
     read_s = READ_S_PER_GB * parameters * BYTES_PER_VALUE / 1e9
     frames_s = 0.0

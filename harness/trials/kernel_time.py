@@ -16,7 +16,7 @@ from harness.records import PlannedCell
 from harness.sandboxes.contract import Launch
 from harness.sandboxes.start import run_launch
 from harness.store.run_record import KernelTime
-from runners.protocol import wire
+from runners.protocol import solvers, wire
 from runners.protocol.kinds import KINDS
 from runners.protocol.requests import KernelTimeRequest, KernelTimeResult
 from runners.protocol.wire import Job
@@ -30,8 +30,10 @@ def kernel_time_of(job: Job, result: KernelTimeResult, gpu: str = "") -> KernelT
     layer_ms = sum(product.count * times[product.name] for product in layer.products)
     layer_ms += sum(times[attention.name] for attention in layer.attentions)
     forward_ms = job.network.num_layers * layer_ms
-    branches = 2 if job.guidance > 1 else 1
-    calls = branches * (1 if job.ar_steps == 1 else job.denoising_steps)
+    planned = solvers.calls(job, job.ar_steps - 1)
+    calls = sum(call.what == solvers.DENOISE for call in planned)
+    if job.ar_steps == 1:  # its figure is that of a denoising step
+        calls //= job.denoising_steps
     return KernelTime(
         forward_ms=forward_ms,
         diffuse_ms=calls * forward_ms,
