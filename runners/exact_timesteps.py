@@ -11,7 +11,9 @@ Source: flashdreams 0.1.0, ``infra/diffusion/scheduler/fm.py`` and ``fm_unipc.py
 ``recipes/cosmos/transformer/impl/modules.py``, ``Timesteps``.
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -99,16 +101,28 @@ class ExactCosmosTransformer(_Float32Timesteps, CosmosTransformer):
         return torch.where(is_given_L, self.config.conditional_frame_timestep, timestep)
 
 
-def use_float32_sinusoid(model: DiffusionModel[Any]) -> None:
-    """Give Cosmos a sinusoid in float32; a compiled network is traced at its first call, later."""
-    transformer = model.transformer
-    network = getattr(transformer.network, "_orig_mod", transformer.network)
-    embedder = network.t_embedder
-    mended = _Float32Sinusoid(embedder[0].num_channels, transformer.config.dtype)
-    embedder[0] = mended.to(transformer.device)
+class Float32Sinusoid:
+    """A mended part: Cosmos' timestep embedding computed in float32."""
+
+    classes: Mapping[type, type] = MappingProxyType({})
+
+    def mend(self, model: DiffusionModel[Any]) -> None:
+        """Exchange the embedding; a compiled network is traced at its first call, later."""
+        embedder, config = _embedder_of(model), model.transformer.config
+        mended = _RoundedOnce(embedder[0].num_channels, config.dtype)
+        embedder[0] = mended.to(model.transformer.device)
+
+    def is_in_force(self, model: DiffusionModel[Any]) -> bool:
+        """Whether the embedding is the mended one."""
+        return isinstance(_embedder_of(model)[0], _RoundedOnce)
 
 
-class _Float32Sinusoid(nn.Module):
+def _embedder_of(model: DiffusionModel[Any]) -> Any:
+    network = model.transformer.network
+    return getattr(network, "_orig_mod", network).t_embedder
+
+
+class _RoundedOnce(nn.Module):
     """Cosmos' timestep embedding, rounded to the network's dtype only at its end."""
 
     def __init__(self, num_channels: int, dtype: torch.dtype) -> None:

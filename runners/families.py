@@ -4,8 +4,8 @@ A family registers itself for its kind of transformer; nothing here or in ``matc
 """
 
 import difflib
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flashdreams.infra.config import derive_config
@@ -41,18 +41,31 @@ class Driver(Protocol):
         """The library's CUDA-graph wrappers of the networks; nothing where there is no graph."""
 
 
-def _nothing(_model: DiffusionModel) -> None:
-    """A part that needs no more than its classes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MendedPart:
+class MendedPart(Protocol):
     """Something that the library computes wrongly, and how it is put right from outside."""
 
-    classes: Mapping[type, type] = field(default_factory=dict)
+    classes: Mapping[type, type]
     """Library class to the mended subclass that is built in its place."""
-    mend: Callable[[DiffusionModel[Any]], None] = _nothing
-    """Called with the built model."""
+
+    def mend(self, model: DiffusionModel[Any]) -> None:
+        """Put right in a built model what its classes alone do not."""
+
+    def is_in_force(self, model: DiffusionModel[Any]) -> bool:
+        """Whether a built model is mended, by its own objects."""
+
+
+@dataclass(frozen=True)
+class MendedClasses:
+    """A part that subclasses put right."""
+
+    classes: Mapping[type, type]
+
+    def mend(self, model: DiffusionModel[Any]) -> None:
+        """Nothing is left to do."""
+
+    def is_in_force(self, model: DiffusionModel[Any]) -> bool:
+        """Whether scheduler and transformer are of the mended classes."""
+        return {type(model.scheduler), type(model.transformer)} <= set(self.classes.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +160,12 @@ def mended(config: DiffusionModelConfig, left: Collection[str] = ()) -> Diffusio
                     "parts, or run with --timesteps as-shipped"
                 )
     return derive_config(config, **changes)
+
+
+def as_shipped(model: DiffusionModel[Any]) -> tuple[str, ...]:
+    """Parts of a built model that are as the library ships them."""
+    parts = family_of(model.config.transformer).parts
+    return tuple(name for name, part in parts.items() if not part.is_in_force(model))
 
 
 def mend(model: DiffusionModel[Any], left: Collection[str] = ()) -> None:

@@ -169,7 +169,7 @@ def settings_in_force(
         decoder_weights_sha256=decoders.weights_in_force(pipeline.decoder),
         context_noise=model.config.context_noise,
         networks=len(networks),
-        as_shipped=tuple(p for p in families.left_by(job, model.config) if p != families.TIMESTEPS),
+        as_shipped=tuple(p for p in families.as_shipped(model) if p != families.TIMESTEPS),
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from runners import families
 from runners.drivers import rollout
-from runners.exact_timesteps import SCHEDULERS, ExactCosmosTransformer, use_float32_sinusoid
+from runners.exact_timesteps import SCHEDULERS, ExactCosmosTransformer, Float32Sinusoid
 from runners.protocol import drive, wire
 from runners.tiny import TEXT_SHAPE, SeededTextEncoderConfig
 
@@ -28,10 +28,10 @@ SMALLER: dict[type, dict[str, Any]] = {
 }
 
 PARTS = {
-    families.TIMESTEPS: families.MendedPart(
-        classes=SCHEDULERS | {CosmosTransformer: ExactCosmosTransformer}
+    families.TIMESTEPS: families.MendedClasses(
+        SCHEDULERS | {CosmosTransformer: ExactCosmosTransformer}
     ),
-    "sinusoid": families.MendedPart(mend=use_float32_sinusoid),
+    "sinusoid": Float32Sinusoid(),
 }
 
 

@@ -86,8 +86,8 @@ def register() -> None:
         Wan21TransformerConfig,
         families.Family(
             parts={
-                families.TIMESTEPS: families.MendedPart(
-                    classes=SCHEDULERS | {Wan21Transformer: ExactWan21Transformer}
+                families.TIMESTEPS: families.MendedClasses(
+                    SCHEDULERS | {Wan21Transformer: ExactWan21Transformer}
                 )
             },
             smaller=SMALLER,

@@ -14,8 +14,8 @@ def register() -> None:
         Wan22TransformerConfig,
         families.Family(
             parts={
-                families.TIMESTEPS: families.MendedPart(
-                    classes=SCHEDULERS | {Wan22Transformer: ExactWan22Transformer}
+                families.TIMESTEPS: families.MendedClasses(
+                    SCHEDULERS | {Wan22Transformer: ExactWan22Transformer}
                 )
             },
             smaller=wan21.SMALLER,

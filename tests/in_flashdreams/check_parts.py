@@ -187,7 +187,7 @@ def check_cosmos_sinusoid_is_float32() -> None:
     frequencies = 10000 ** (-torch.arange(channels // 2, dtype=torch.float64) / (channels // 2))
     angles = step.double() * frequencies
     wanted = torch.cat([angles.cos(), angles.sin()])
-    found = exact_timesteps._Float32Sinusoid(channels, torch.bfloat16)(step)
+    found = exact_timesteps._RoundedOnce(channels, torch.bfloat16)(step)
     shipped = Timesteps(channels).to(torch.bfloat16)(step.to(torch.bfloat16))
     assert found.dtype == torch.bfloat16
     assert (found.double() - wanted).abs().max() <= 2**-9
@@ -301,8 +301,9 @@ def check_part_left_as_shipped_stays() -> None:
         config = runners.load("cosmos2-t2v-2b-720p", size="tiny", timesteps="as-shipped")
         model = config.setup().pipeline.diffusion_model
         families.mend(model, left)
+        assert families.as_shipped(model) == ("timesteps", *left)
         kinds[left] = type(model.transformer.network.t_embedder[0]).__name__
-    assert kinds == {(): "_Float32Sinusoid", ("sinusoid",): "Timesteps"}
+    assert kinds == {(): "_RoundedOnce", ("sinusoid",): "Timesteps"}
 
 
 def check_what_the_library_prints_is_not_timed() -> None:
