@@ -24,6 +24,7 @@ from flashdreams.infra.diffusion.scheduler.fm_unipc import FlowMatchUniPCSchedul
 from flashdreams.recipes.cosmos.transformer import (
     CosmosTransformer,
     CosmosTransformerCache,
+    CosmosTransformerConfig,
 )
 from flashdreams.recipes.cosmos.transformer.impl.modules import Timesteps
 from flashdreams.recipes.wan.transformer.wan21 import Wan21Transformer, Wan21TransformerConfig
@@ -93,6 +94,12 @@ class ExactWan22Transformer(_Float32Timesteps, Wan22Transformer):
 class ExactCosmosTransformer(_Float32Timesteps, CosmosTransformer):
     """Cosmos with unrounded timesteps, per token too."""
 
+    def __init__(self, config: CosmosTransformerConfig) -> None:
+        """Build the library's transformer; its sinusoid takes the weights' dtype alone."""
+        super().__init__(config)
+        embedder = self.network.t_embedder
+        embedder[0] = _RoundedFirst(embedder[0], config.dtype)
+
     def _build_per_token_timesteps(self, timestep: Tensor, cache: CosmosTransformerCache) -> Tensor:
         rounded = super()._build_per_token_timesteps(timestep, cache)
         if rounded.ndim == 0:
@@ -120,6 +127,17 @@ class Float32Sinusoid:
 def _embedder_of(model: DiffusionModel[Any]) -> Any:
     network = model.transformer.network
     return getattr(network, "_orig_mod", network).t_embedder
+
+
+class _RoundedFirst(nn.Module):
+    """Cosmos' timestep embedding as the library ships it, for timesteps in float32."""
+
+    def __init__(self, shipped: Timesteps, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._dtype, self.num_channels, self.embed = dtype, shipped.num_channels, shipped
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        return self.embed(timesteps.to(self._dtype))
 
 
 class _RoundedOnce(nn.Module):
