@@ -14,6 +14,7 @@ DIGESTS = {
     "noise_sha256": "noise",
     "text_sha256": "text",
     "decoder_weights_sha256": "decoder_weights",
+    "inputs_sha256": "inputs",
 }
 
 
@@ -21,6 +22,8 @@ def altered(value):
     """Another value of the same type."""
     if isinstance(value, bool):
         return not value
+    if value == ():
+        return ("x",)
     if isinstance(value, tuple):
         return (*value[:-1], altered(value[-1]))
     return value + "x" if isinstance(value, str) else value + 1
@@ -122,6 +125,15 @@ def test_all_settings_but_facts_of_the_side_are_in_the_job():
         "torch",
         "cudnn",
     }
+
+
+def test_weights_made_on_the_device_are_compared_between_the_sides_alone():
+    """No file says what they should be; two sides that made others do not match."""
+    made = samples.settings(weights_sha256="dd" * 32)
+
+    assert disobeyed(samples.job(weights_from="device"), made) == ()
+    assert names(disobeyed(samples.job(), made)) == ["weights_sha256"]
+    assert names(compare(samples.settings(), made, {})) == ["weights_sha256"]
 
 
 def test_threads_are_free_where_the_job_leaves_them():
