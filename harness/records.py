@@ -120,6 +120,8 @@ class Driven:
     """What an environment's adapter drives."""
 
     recipes: tuple[str, ...]
+    is_candidate: bool = True
+    """Whether it has FlashDreams; only such an environment is a cell's candidate."""
     decoders: tuple[str, ...] = ()
     """Decoders of latents, beside none."""
     why_no_decoder: str = ""

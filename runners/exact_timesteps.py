@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from flashdreams.infra.diffusion.model import DiffusionModel
-from flashdreams.infra.diffusion.scheduler import FlowPredictor, Scheduler
+from flashdreams.infra.diffusion.scheduler import FlowPredictor
 from flashdreams.infra.diffusion.scheduler.fm import FlowMatchScheduler
 from flashdreams.infra.diffusion.scheduler.fm_unipc import FlowMatchUniPCScheduler
 from flashdreams.recipes.cosmos.transformer import (
@@ -157,11 +157,6 @@ SCHEDULERS: dict[type, type] = {
     FlowMatchUniPCScheduler: ExactUniPCScheduler,
 }
 """Scheduler of the library to its mended subclass; a family adds its transformer."""
-
-
-def rounding_in_force(scheduler: Scheduler) -> str:
-    """``none`` for the mended schedulers, ``as_shipped`` for the library's."""
-    return "none" if type(scheduler) in SCHEDULERS.values() else "as_shipped"
 
 
 def _exact(predict_flow: FlowPredictor, timesteps: Tensor) -> FlowPredictor:

@@ -64,8 +64,10 @@ class MendedClasses:
         """Nothing is left to do."""
 
     def is_in_force(self, model: DiffusionModel[Any]) -> bool:
-        """Whether scheduler and transformer are of the mended classes."""
-        return {type(model.scheduler), type(model.transformer)} <= set(self.classes.values())
+        """Whether no class is built that has a mended one."""
+        built = {type(model.scheduler), type(model.transformer)}
+        mended = set(self.classes.values())
+        return bool(built & mended) and not built & self.classes.keys()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,15 +152,17 @@ def mended(config: DiffusionModelConfig, left: Collection[str] = ()) -> Diffusio
     for name, part in family_of(config.transformer).parts.items():
         if name in left:
             continue
-        for place in ("scheduler", "transformer"):
-            target = getattr(config, place)._target  # noqa: SLF001
+        targets = {p: getattr(config, p)._target for p in ("scheduler", "transformer")}  # noqa: SLF001
+        missing = [target for target in targets.values() if target not in part.classes]
+        if part.classes and (len(missing) == len(targets) or (missing and name == TIMESTEPS)):
+            what = "exact timesteps" if name == TIMESTEPS else f"mended {name}"
+            raise NotImplementedError(
+                f"{missing[0].__name__} has no {what}: add a subclass to its family's parts, or "
+                "leave them as shipped"
+            )
+        for place, target in targets.items():
             if target in part.classes:
                 changes[place] = {"_target": part.classes[target]}
-            elif name == TIMESTEPS:
-                raise NotImplementedError(
-                    f"{target.__name__} has no exact timesteps: add a subclass to its family's "
-                    "parts, or run with --timesteps as-shipped"
-                )
     return derive_config(config, **changes)
 
 

@@ -27,11 +27,17 @@ from flashdreams.infra.runner import RunnerConfig
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 
-from runners import cpu, decoders, exact_timesteps, families
+from runners import cpu, decoders, families
 from runners.captured_graph import GraphWatch
 from runners.protocol import drive, seeded_weights, wire
 from runners.protocol.recorder import Recorder
-from runners.protocol.seeded_inputs import BankedTorch, NoiseBank, check_shape, load_artifact
+from runners.protocol.seeded_inputs import (
+    BankedTorch,
+    NoiseBank,
+    check_shape,
+    load_artifact,
+    load_inputs,
+)
 from runners.protocol.weight_rules import FROM_FILE
 
 Config = TypeVar("Config", bound=RunnerConfig)
@@ -63,11 +69,7 @@ def configure(config: Config, job: wire.Job) -> Config:
 
 
 def _scheduler_changes(job: wire.Job) -> dict[str, Any]:
-    changes: dict[str, Any] = {"num_inference_steps": job.denoising_steps}
-    if job.solver == "unipc_karras":  # its grid has one point more than it is asked for
-        changes["num_inference_steps"] -= 1
-    else:
-        changes["shift"] = job.shift
+    changes: dict[str, Any] = {"num_inference_steps": job.denoising_steps, "shift": job.shift}
     if job.denoising_timesteps:
         changes["denoising_timesteps"] = list(job.denoising_timesteps)
     return changes
@@ -90,7 +92,7 @@ def building(config: RunnerConfig, job: wire.Job) -> Iterator[None]:
 
 def run(pipeline: Any, job_path: Path, more_facts: Mapping[str, str] | None = None) -> None:
     """Run every AR step of the job through the library's ``generate`` and ``finalize``."""
-    job = wire.read_json(wire.Job, job_path)
+    job = drive.read_job(job_path)
     recorder = Recorder(job, job_path.parent)
     model = pipeline.diffusion_model
     driver, left = families.driver_of(pipeline.config), families.left_by(job, model.config)
@@ -116,12 +118,11 @@ def run(pipeline: Any, job_path: Path, more_facts: Mapping[str, str] | None = No
 
 def _encoded(pipeline: Any, job: wire.Job) -> dict[str, Tensor]:
     """What the job's encoders give, and its named inputs; numbers in the model's dtype."""
-    files = [load_artifact(one) for one in (job.text, job.inputs) if one]
-    dtype = pipeline.diffusion_model.dtype
+    found, dtype = load_artifact(job.text) | load_inputs(job), pipeline.diffusion_model.dtype
     return {
-        name: value.to(pipeline.device, dtype if value.is_floating_point() else None)
-        for file in files
-        for name, value in file.items()
+        # Poses and labels stay as they are: they are no activations.
+        name: value.to(pipeline.device, dtype if value.dtype == torch.bfloat16 else None)
+        for name, value in found.items()
     }
 
 
@@ -148,7 +149,7 @@ def settings_in_force(
     model = pipeline.diffusion_model
     scheduler, networks = model.scheduler, driver.networks(pipeline)
     sigmas, timesteps = _tables(scheduler)
-    rounding = exact_timesteps.rounding_in_force(scheduler)
+    shipped = families.as_shipped(model)
     built = {"slug": pipeline.config.name, "seed": model.config.seed}
     if job.weights_from == FROM_FILE:
         built["weights_sha256"] = wire.sha256_once(model.transformer.config.checkpoint_path)
@@ -159,7 +160,7 @@ def settings_in_force(
         ar_steps=job.ar_steps,
         sigmas=sigmas,
         timesteps=timesteps,
-        timestep_rounding=rounding,
+        timestep_rounding="as_shipped" if families.TIMESTEPS in shipped else "none",
         dtype=drive.dtype_name(model.transformer.dtype),
         attention=attention_in_force(networks),
         compile=any(isinstance(network, OptimizedModule) for network in networks),
@@ -169,7 +170,7 @@ def settings_in_force(
         decoder_weights_sha256=decoders.weights_in_force(pipeline.decoder),
         context_noise=model.config.context_noise,
         networks=len(networks),
-        as_shipped=tuple(p for p in families.as_shipped(model) if p != families.TIMESTEPS),
+        as_shipped=tuple(part for part in shipped if part != families.TIMESTEPS),
     )
 
 

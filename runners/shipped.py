@@ -13,6 +13,7 @@ import runners.cpu  # noqa: F401  before any recipe, see there
 import importlib
 import importlib.util
 import os
+import pkgutil
 import sys
 import tomllib
 from pathlib import Path
@@ -20,8 +21,7 @@ from types import ModuleType
 
 from flashdreams.infra.runner import RunnerConfig
 
-from runners import matched
-from runners.drivers import cosmos, wan21, wan22
+from runners import drivers, matched
 from runners.video import StreamingRunnerConfig, VideoRunnerConfig
 
 GROUP = "flashdreams.runner_configs"
@@ -77,8 +77,12 @@ def as_ours(theirs: RunnerConfig, job: Path) -> VideoRunnerConfig:
 
 def main(slug: str, job: str) -> None:
     """Run one job."""
-    for family in (wan21, wan22, cosmos):
-        family.register()
+    for found in pkgutil.iter_modules(drivers.__path__):
+        register = getattr(
+            importlib.import_module(f"{drivers.__name__}.{found.name}"), "register", None
+        )
+        if register is not None:
+            register()
     absent = stand_in(MEDIA)
     theirs = published(slug, Path(os.environ["FDBENCH_SOURCE"]))
     facts = {

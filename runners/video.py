@@ -20,7 +20,7 @@ from loguru import logger
 from torch import Tensor
 
 from runners import families, first_frame, matched, tiny
-from runners.protocol import wire
+from runners.protocol import drive
 
 DEFAULT_PROMPT = (
     "A red fox trots along a snowy ridge at sunrise, its breath visible in the cold air. Low "
@@ -84,7 +84,7 @@ class VideoRunner(Runner[VideoRunnerConfig, StreamInferencePipeline[Any, Any, An
     def __init__(self, config: VideoRunnerConfig) -> None:
         """Build the pipeline, in the shape the job asks for if there is one."""
         if config.job is not None:
-            job = wire.read_json(wire.Job, config.job)
+            job = drive.read_job(config.job)
             with matched.building(config, job):
                 super().__init__(matched.configure(config, job))
             return

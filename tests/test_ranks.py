@@ -33,7 +33,7 @@ def ranked(flashdreams_env, tmp_path):
 
 def test_a_job_gets_as_many_ranks_as_it_has_gpus(ranked, tmp_path):
     """Every rank takes part, and rank 0's steps and events are the trial's."""
-    trial = samples.trial(gpus=2)
+    trial = samples.trial(gpus=2, ranks=2)
 
     result = launch(trial, ranked, tmp_path / "work", Listener(), Limits(wall_s=60, stall_s=60))
 

@@ -188,7 +188,19 @@ def test_unknown_name_in_recipes_is_told_the_nearest(tmp_path, old, new, said):
         pytest.param({"weights_rule": "sharp", "weights_gains": (2.5, 1.5)}, "", id="sharp"),
         pytest.param({"weights_rule": "sharp"}, "takes 2 weights_gains, not 0", id="no-gains"),
         pytest.param({"weights_gains": (2.0,)}, "flat has no gains", id="flat"),
-        pytest.param({"given_frames": 9}, "the video has 9", id="all-given"),
+        pytest.param(
+            {"given_frames": 9, "input_names": ("first_frame",)}, "the video has 9", id="all-given"
+        ),
+        pytest.param({"given_frames": 1}, "no input gives them", id="given-by-nobody"),
+        pytest.param({"input_names": ("hdmap", "hdmap")}, "stands there twice", id="twice"),
+        pytest.param({"context_noise": 1001}, "a timestep is in [0, 1000]", id="context"),
+        pytest.param(
+            {"weights_rule": "sharp", "weights_gains": (0.0, 1.0)}, "a gain is above 0", id="zero"
+        ),
+        pytest.param({"capture_steps": (3,)}, "there is no AR step [3]", id="capture"),
+        pytest.param(
+            {"solver": "unipc_karras", "denoising_steps": 1}, "takes at least 2", id="one-step"
+        ),
         pytest.param({"as_shipped": ("timesteps",)}, "timestep_rounding=as_shipped", id="part"),
         pytest.param({"from_ar": 1}, "no fault is planted", id="no-fault"),
         pytest.param({"from_ar": 3, "position_offset": 3}, "the last AR step is 2", id="too-late"),
@@ -199,4 +211,39 @@ def test_job_that_no_side_can_do_is_refused(changes, said):
     """Values that are allowed one by one may still make no sense together."""
     found = impossible(samples.job(**changes))
 
-    assert (said in found) if said else found == ""
+    assert (said in found) if said else found == "", found
+
+
+def test_sides_of_a_cell_have_their_weights_from_one_place():
+    """A file and a device give other weights: a noise floor across them would hide anything."""
+    cell = suites.SuiteCell(
+        recipe="self-forcing-wan2.1-t2v-1.3b-taehv",
+        baseline="official",
+        floor=["official", "official{weights_from=device,dtype=float64}"],
+        limit=2.0,
+        limit_origin="a test",
+    )
+    suite = suites.Suite(description="a test", size="tiny", cells=[cell])
+
+    with pytest.raises(UsageFault, match="weights_from differs between its sides"):
+        plan_suite("mine", suite, RECIPES, "cpu", suites.load_devices()["cpu"])
+
+
+def test_reference_environment_is_no_candidate():
+    """Only an environment that runs FlashDreams is a cell's candidate."""
+    cell = suites.SuiteCell(
+        recipe="self-forcing-wan2.1-t2v-1.3b-taehv",
+        baseline="official",
+        candidate="fastvideo",
+        floor=["official", "official{dtype=float64}"],
+        limit=2.0,
+        limit_origin="a test",
+    )
+    suite = suites.Suite(description="a test", size="tiny", cells=[cell])
+    here = (suites.load_devices()["cpu"], driven(load_environments()))
+    planned = plan_suite("mine", suite, RECIPES, "cpu", *here)
+
+    (unsupported,) = planned.unsupported
+    assert (
+        unsupported.reason == "environment fastvideo is a reference: a candidate runs FlashDreams"
+    )

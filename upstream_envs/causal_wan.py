@@ -14,7 +14,13 @@ from torch import Tensor
 from runners.protocol import drive, solvers, wire
 from runners.protocol.kinds import KINDS
 from runners.protocol.recorder import Recorder
-from runners.protocol.seeded_inputs import BankedTorch, NoiseBank, check_shape, load_artifact
+from runners.protocol.seeded_inputs import (
+    BankedTorch,
+    NoiseBank,
+    check_shape,
+    load_artifact,
+    load_inputs,
+)
 from upstream_envs import causal_decoders, stand_ins, wan_network
 from upstream_envs.call_plan import PlannedCalls
 
@@ -43,6 +49,7 @@ DRIVEN: dict[str, tuple[object, ...]] = {
     "guidance": (1.0,),
     "sink_t": (0,),
     "given_frames": (0,),
+    "input_names": ((),),
     "compile": (False,),
     "cuda_graph": (False,),
     "decoder": ("none", *causal_decoders.DECODERS),
@@ -141,7 +148,7 @@ def _given(job: wire.Job, like: Tensor) -> Tensor | None:
     """Latent frames [1, T, C, H, W] that a video starts from; None where it starts from text."""
     if not job.given_frames:
         return None
-    return load_artifact(job.inputs)["first_frame"].to(like).unsqueeze(0)
+    return load_inputs(job)["first_frame"].to(like).unsqueeze(0)
 
 
 class CausalWanSide:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
 
 from runners.protocol import drive, wire
 from runners.protocol.seeded_weights import load_weights
@@ -102,6 +103,16 @@ def require_match(
         raise CheckpointMismatchError(f"{where}: {wrong[0]}{more}")
 
 
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether a module, or its ``forward``, was given to ``torch.compile`` in any of its ways."""
+    forward = getattr(module, "forward", None)
+    return (
+        module._compiled_call_impl is not None
+        or isinstance(module, OptimizedModule)
+        or hasattr(forward, "_torchdynamo_orig_callable")
+    )
+
+
 def in_force(model: nn.Module) -> dict[str, Any]:
     """Settings that a loaded model itself shows.
 
@@ -115,5 +126,5 @@ def in_force(model: nn.Module) -> dict[str, Any]:
         "num_parameters": sum(parameter.numel() for parameter in parameters),
         "dtype": drive.dtype_name(dtype),
         "device": device,
-        "compile": any(m._compiled_call_impl is not None for m in model.modules()),
+        "compile": any(map(_is_compiled, model.modules())),
     }

@@ -62,7 +62,7 @@ def _lines(record: RunRecord, cell: PlannedCell) -> list[str]:
         environment = declared[pick("environment", trial.side.environment, declared)]
         command = [
             word.format(slug=cell.recipe, job="JOB")
-            for word in command_words(environment, trial.job.gpus)
+            for word in command_words(environment, trial.job.ranks)
         ]
         lines.append(f"{trial.role:<10} {trial.side}: {' '.join(command)}")
     return lines

@@ -72,11 +72,11 @@ class Environment:
         return ",".join(f"{slug}={place}" for slug, place in self.slugs.items())
 
 
-def command_words(declared: Environment, gpus: int) -> list[str]:
+def command_words(declared: Environment, num_ranks: int) -> list[str]:
     """An environment's command, under ``torchrun`` where a trial has several GPUs."""
-    if gpus == 1:
+    if num_ranks == 1:
         return declared.command
-    ranks = ["torchrun", f"--nproc_per_node={gpus}"]
+    ranks = ["torchrun", f"--nproc_per_node={num_ranks}"]
     if declared.command[0] == "python":
         return [*ranks, *declared.command[1:]]
     return [*ranks, "--no-python", *declared.command]
@@ -114,6 +114,7 @@ def driven(declared: Mapping[str, Environment]) -> dict[str, Driven]:
     return {
         name: Driven(
             recipes=tuple(one.recipes),
+            is_candidate=one.role == Role.CANDIDATE,
             decoders=tuple(one.decoders),
             why_no_decoder=one.why_no_decoder,
         )

@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from harness.errors import IntegrityFault
+from harness.errors import ExitCode, IntegrityFault
 from harness.judging import gates, parity
 from harness.machine.telemetry import FOREIGN
 from harness.plan.cells import repeat_of
@@ -18,10 +19,12 @@ from harness.records import (
     Role,
     Side,
     TrialRow,
+    Verdict,
 )
 from harness.trials import matching
 from harness.trials.evidence import TrialResult
 from harness.trials.matching import Difference
+from runners.protocol.weight_rules import FROM_DEVICE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +89,30 @@ def judge_cell(
         cell,
         trials=tuple(t for t in expected_trials(cell, results) if t.trial_id not in excused),
     )
-    judgement = damage or gates.judge(expected, rows, differences, known)
+    judgement = damage or _other_weights(cell, results)
+    judgement = judgement or gates.judge(expected, rows, differences, known)
     return Judged(pair=_pair_row(cell, judgement, differences), parity=tuple(known))
+
+
+def _other_weights(cell: PlannedCell, results: Mapping[str, TrialResult]) -> gates.Judgement | None:
+    """Weights made on the device are known by nobody: every trial must have made the same."""
+    made: dict[tuple[Any, ...], dict[str, str]] = {}
+    for trial in expected_trials(cell, results):
+        job, result = trial.job, results.get(trial.trial_id)
+        if job.weights_from == FROM_DEVICE and result and result.settings:
+            drawn = (job.weights_seed, job.weights_rule, job.weights_gains)
+            recipe = (job.network, job.networks, *drawn, job.device)
+            found = made.setdefault(recipe, {})
+            found.setdefault(result.settings.weights_sha256, str(trial.side))
+    for sides in made.values():
+        if len(sides) > 1:
+            one, other = list(sides.values())[:2]
+            return gates.Judgement(
+                verdict=Verdict.INCOMPLETE,
+                code=ExitCode.INCOMPLETE,
+                reason=f"{one} and {other} made different weights from one seed on this device",
+            )
+    return None
 
 
 def compare_outputs(

@@ -123,6 +123,11 @@ def _refuse_impossible(planned: PlannedCell, where: str) -> None:
         reason = impossible(trial.job)
         if reason:
             raise UsageFault(f"{where}: {trial.side}: {reason}")
+    if len({trial.job.weights_from for trial in planned.trials}) > 1:
+        raise UsageFault(
+            f"{where}: weights_from differs between its sides: a device makes other weights than "
+            "the file has; set it in the cell's settings"
+        )
 
 
 def cell_id_of(cell: SuiteCell, device_key: str) -> str:
@@ -195,6 +200,9 @@ def _why_undriven(
     cell: SuiteCell, recipe: Recipe, sides: CellSides, driven: Mapping[str, Driven]
 ) -> str:
     """Why an environment of a cell cannot run it; empty if all can."""
+    candidate = sides.candidate.environment
+    if candidate in driven and not driven[candidate].is_candidate:
+        return f"environment {candidate} is a reference: a candidate runs FlashDreams"
     for side in (sides.reference, *sides.floor, *sides.controls, sides.candidate):
         name = side.environment
         if name not in driven:

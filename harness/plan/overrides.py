@@ -14,6 +14,7 @@ from harness.errors import UsageFault
 from harness.plan.known_names import NAMED
 from harness.records import Side
 from runners.protocol import weight_rules
+from runners.protocol.solvers import SOLVERS
 from runners.protocol.wire import Job
 
 OVERRIDES = {item.name for item in dataclasses.fields(Job)} - {
@@ -103,10 +104,27 @@ def _parse_value(text: str) -> Any:
 
 def impossible(job: Job) -> str:
     """What no side can do in a job whose values are each allowed; empty if nothing."""
+    least, steps = SOLVERS[job.solver].least_steps, range(job.ar_steps)
+    strange = [ar for ar in (*job.capture_steps, *job.profile_steps) if ar not in steps]
     reasons = {
         weight_rules.fault(job.network, job.weights_rule, job.weights_gains): True,
         "as_shipped names timesteps: set timestep_rounding=as_shipped for them": (
             "timesteps" in job.as_shipped
+        ),
+        f"denoising_steps = {job.denoising_steps}: {job.solver} takes at least {least}": (
+            job.denoising_steps < least
+        ),
+        f"context_noise = {job.context_noise}: a timestep is in [0, 1000]": (
+            not 0 <= job.context_noise <= 1000
+        ),
+        f"weights_gains = {list(job.weights_gains)}: a gain is above 0": (
+            any(gain <= 0 for gain in job.weights_gains)
+        ),
+        f"input_names = {list(job.input_names)}: one stands there twice": (
+            len(set(job.input_names)) < len(job.input_names)
+        ),
+        f"given_frames = {job.given_frames} and no input gives them: set input_names": (
+            bool(job.given_frames) and not job.input_names
         ),
         f"given_frames = {job.given_frames}: the video has {job.ar_steps * job.len_t}": (
             not 0 <= job.given_frames < job.ar_steps * job.len_t
@@ -117,6 +135,7 @@ def impossible(job: Job) -> str:
         f"from_ar = {job.from_ar}: the last AR step is {job.ar_steps - 1}": (
             not 0 <= job.from_ar < job.ar_steps
         ),
+        f"capture_steps, profile_steps: there is no AR step {strange[:1]}": bool(strange),
         f"ranks = {job.ranks} on {job.gpus} GPUs: each rank has a GPU of its own": (
             job.device == "cuda" and job.ranks != job.gpus
         ),

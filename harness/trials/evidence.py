@@ -106,6 +106,8 @@ class _Reading:
 
     def _read(self) -> None:
         job = wire.read_json(wire.Job, self._intact(wire.JOB_FILE))
+        if job.protocol not in wire.READABLE_PROTOCOLS:
+            raise IntegrityFault(f"{wire.JOB_FILE} is of protocol {job.protocol}: not readable")
         if wire.SETTINGS_FILE in self._record.files:
             self._settings = wire.read_json(wire.Settings, self._intact(wire.SETTINGS_FILE))
         if wire.EVENTS_FILE in self._record.files:

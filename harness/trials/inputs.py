@@ -87,7 +87,7 @@ def _request(job: Job, code_digest: str) -> PrepareRequest:
     latent_shape = (job.len_t, job.network.out_dim, job.latent_height, job.latent_width)
     draws = max(solvers.draws(job, ar) for ar in range(job.ar_steps))
     network, width = asdict(job.network), NARROWEST[job.size]
-    drawn = (job.weights_seed, job.weights_gains, job.networks)
+    drawn = (job.weights_seed, job.weights_rule, job.weights_gains, job.networks)
     named = (latent_shape, job.seed, job.ar_steps, job.input_names)
     decoder = ("decoder", code_digest, job.decoder, width, job.weights_seed)
     return PrepareRequest(
@@ -107,6 +107,7 @@ def _request(job: Job, code_digest: str) -> PrepareRequest:
         decoder_width=width,
         decoder_path="" if job.decoder == "none" else _path(*decoder),
         networks=job.networks,
+        weights_rule=job.weights_rule,
         weights_gains=job.weights_gains,
         input_names=job.input_names,
         inputs_path=_path("inputs", code_digest, *named) if job.input_names else "",

@@ -46,6 +46,8 @@ class CosmosDriver:
                 "networks": (1,),
                 "context_noise": (0,),
                 "given_frames": (0,),
+                "input_names": ((),),
+                "solver": ("unipc_karras",),
                 "schedule": ("none",),
             },
         )
@@ -56,6 +58,8 @@ class CosmosDriver:
             "encoder": None,
             "image_encoder": None,
             "diffusion_model": {
+                # Its grid has one point more than it is asked for.
+                "scheduler": {"num_inference_steps": job.denoising_steps - 1},
                 "transformer": rollout.transformer_changes(job)
                 | {
                     "network": {
@@ -68,7 +72,7 @@ class CosmosDriver:
                         "crossattn_proj_in_channels": network.text_dim,
                         "crossattn_emb_channels": network.cross_dim,
                     }
-                }
+                },
             },
         }
 

@@ -33,12 +33,22 @@ SMALLER: dict[type, dict[str, Any]] = {
 }
 
 
+DRIVEN: dict[str, tuple[object, ...]] = {
+    "solver": ("self_forcing", "unipc"),
+    "networks": (1,),
+    "context_noise": (0,),
+    "schedule": ("none",),
+    "input_names": ((), ("first_frame",)),
+}
+"""What this driver does."""
+
+
 class Wan21Driver:
     """Drives ``Wan21Transformer`` in the library's Wan pipeline."""
 
     def changes(self, job: wire.Job) -> dict[str, Any]:
         """See :class:`runners.families.Driver`."""
-        drive.require(job, {"networks": (1,), "context_noise": (0,), "schedule": ("none",)})
+        drive.require(job, DRIVEN)
         network = {k: v for k, v in dataclasses.asdict(job.network).items() if k in NETWORK_FIELDS}
         return {
             "text_encoder": None,
@@ -65,6 +75,7 @@ class Wan21Driver:
             image_TCHW = inputs["first_frame"].new_zeros(job.len_t, channels, height, width)
             image_TCHW[:1] = inputs["first_frame"]
         else:
+            drive.require(job, {"input_names": ((),)})
             return None
         mask_TCHW = torch.zeros_like(image_TCHW)
         if ar == 0:

@@ -10,7 +10,7 @@ import torch
 
 from runners.protocol import seeded_weights, wire
 from runners.protocol.recorder import Recorder
-from runners.protocol.seeded_inputs import NoiseBank
+from runners.protocol.seeded_inputs import NoiseBank, inputs_in_force
 
 KERNELS = ("cudnn", "flash", "mem_efficient", "math")
 """PyTorch's attention kernels, as its flags spell them."""
@@ -37,7 +37,7 @@ class DrivenSide(Protocol):
 def drive(build: Callable[[wire.Job], DrivenSide]) -> None:
     """Run the adapter of ``python adapter.py job.json`` from job to last event."""
     job_path = Path(sys.argv[1])
-    job = wire.read_json(wire.Job, job_path)
+    job = read_job(job_path)
     apply_threads(job)
     recorder = Recorder(job, job_path.parent)
     side = build(job)
@@ -47,6 +47,17 @@ def drive(build: Callable[[wire.Job], DrivenSide]) -> None:
         side.run(recorder)
     _require_no_graph(settings)
     recorder.close(side.bank.draws, side.facts)
+
+
+def read_job(path: Path) -> wire.Job:
+    """The job of a trial, of this protocol and for one process.
+
+    Raises:
+        UnsupportedJobError: Another protocol, or several ranks, which no side writes events of yet.
+    """
+    job = wire.read_json(wire.Job, path)
+    require(job, {"protocol": (wire.PROTOCOL_VERSION,), "ranks": (1,)})
+    return job
 
 
 def _require_no_graph(settings: wire.Settings) -> None:
@@ -122,7 +133,7 @@ def common_settings(job: wire.Job) -> dict[str, Any]:
         "weights_sha256": seeded_weights.sha256_in_force(job),
         "noise_sha256": wire.sha256_once(job.noise.path),
         "text_sha256": wire.sha256_once(job.text.path),
-        "inputs_sha256": wire.sha256_once(job.inputs.path) if job.inputs else "none",
+        "inputs_sha256": inputs_in_force(job),
         "ranks": ranks(),
         "seed": job.seed,
         "threads": torch.get_num_threads(),

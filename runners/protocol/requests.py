@@ -30,6 +30,7 @@ class PrepareRequest:
     """Channels of the Wan VAE's narrowest stage."""
     decoder_path: str = ""
     networks: int = 1
+    weights_rule: str = "flat"
     weights_gains: tuple[float, ...] = ()
     input_names: tuple[str, ...] = ()
     inputs_path: str = ""

@@ -31,6 +31,23 @@ def load_artifact(artifact: wire.Artifact, device: str = "cpu") -> dict[str, Ten
     return load_file(artifact.path, device)
 
 
+_opened: set[str] = set()
+"""Digests of the named inputs that this process has read."""
+
+
+def load_inputs(job: wire.Job, device: str = "cpu") -> dict[str, Tensor]:
+    """The job's named inputs by name; none where it has none."""
+    if job.inputs is None:
+        return {}
+    _opened.add(job.inputs.sha256)
+    return load_artifact(job.inputs, device)
+
+
+def inputs_in_force(job: wire.Job) -> str:
+    """Digest of the named inputs; ``none`` where this side has not read them."""
+    return job.inputs.sha256 if job.inputs and job.inputs.sha256 in _opened else "none"
+
+
 class NoiseBank:
     """Noise by (AR step, denoising step), the same tensor on both sides and on every device.
 

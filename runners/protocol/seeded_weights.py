@@ -16,7 +16,7 @@ from torch import Tensor
 from runners.protocol import weight_rules, wire
 from runners.protocol.kinds import KINDS
 from runners.protocol.seeded_inputs import InputMismatchError, load_artifact
-from runners.protocol.weight_rules import FROM_FILE
+from runners.protocol.weight_rules import FLAT, FROM_FILE
 
 Made = TypeVar("Made")
 
@@ -31,6 +31,7 @@ _digests: dict[str, str] = {}
 def make_weights(
     network: wire.Network,
     seed: int,
+    rule: str = FLAT,
     gains: tuple[float, ...] = (),
     networks: int = 1,
     device: str = "cpu",
@@ -44,7 +45,7 @@ def make_weights(
     prefixes = [f"{index}." for index in range(networks)] if networks > 1 else [""]
     makers = {
         prefix + name: _maker(
-            prefix + name, shape, seed, weight_rules.gain(network, gains, name), device
+            prefix + name, shape, seed, weight_rules.gain(network, rule, gains, name), device
         )
         for prefix in prefixes
         for name, shape in KINDS[network.kind].shapes(network).items()
@@ -105,7 +106,9 @@ def load_weights(job: wire.Job, device: str) -> dict[str, Tensor]:
     """
     if job.weights_from == FROM_FILE:
         return load_artifact(job.weights, device)
-    made = make_weights(job.network, job.weights_seed, job.weights_gains, job.networks, device)
+    made = make_weights(
+        job.network, job.weights_seed, job.weights_rule, job.weights_gains, job.networks, device
+    )
     _digests[_recipe(job)] = _agreed(digest(made))
     return made
 
@@ -124,7 +127,8 @@ def sha256_in_force(job: wire.Job) -> str:
 
 
 def _recipe(job: wire.Job) -> str:
-    return repr((job.network, job.weights_seed, job.weights_gains, job.networks, job.device))
+    drawn = (job.weights_seed, job.weights_rule, job.weights_gains)
+    return repr((job.network, job.networks, *drawn, job.device))
 
 
 def digest(weights: dict[str, Tensor]) -> str:

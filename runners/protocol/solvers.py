@@ -40,6 +40,7 @@ class Solver:
     updates: bool = True
     """Whether even the only AR step of a video ends in a call that stores its clean latents in the
     KV cache; where several follow each other, all do unless there is a prefill."""
+    least_steps: int = 1
     prefill_told: float | None = None
     """Timestep of the call that fills the KV cache before each AR step but the first; None where
     there is no such call."""
@@ -66,7 +67,7 @@ def _karras(_nominal: tuple[int, ...], steps: int, _shift: float) -> Table:
     Source: flashdreams 0.1.0, ``infra/diffusion/scheduler/fm_unipc.py``, ``use_kerras_sigma``.
     """
     first, last = 200 ** (1 / 7), 0.01 ** (1 / 7)
-    levels = [(first + i / (steps - 1) * (last - first)) ** 7 for i in range(steps)]
+    levels = [(first + i / max(1, steps - 1) * (last - first)) ** 7 for i in range(steps)]
     return _truncated([level / (1 + level) for level in levels])
 
 
@@ -78,7 +79,7 @@ def _truncated(sigmas: list[float]) -> Table:
 SOLVERS = {
     "self_forcing": Solver(table=_nominal, renoises=True),
     "unipc": Solver(table=_even, updates=False),
-    "unipc_karras": Solver(table=_karras, updates=False),
+    "unipc_karras": Solver(table=_karras, updates=False, least_steps=2),  # a grid has two ends
     # Euler steps over a told table; past latents come back by a prefill.
     "euler": Solver(table=_nominal, updates=False, prefill_told=14.0),
 }

@@ -158,7 +158,11 @@ def main(request_path: str) -> None:
     request = wire.read_json(PrepareRequest, Path(request_path))
     if request.weights_path:
         weights = make_weights(
-            request.network, request.weights_seed, request.weights_gains, request.networks
+            request.network,
+            request.weights_seed,
+            request.weights_rule,
+            request.weights_gains,
+            request.networks,
         )
         _save(weights, request.weights_path)
     if request.noise_path:

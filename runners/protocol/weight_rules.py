@@ -26,10 +26,10 @@ def fault(network: Network, rule: str, gains: tuple[float, ...]) -> str:
     return ""
 
 
-def gain(network: Network, gains: tuple[float, ...], name: str) -> float:
+def gain(network: Network, rule: str, gains: tuple[float, ...], name: str) -> float:
     """What a parameter is multiplied by."""
-    parts = KINDS[network.kind].sharpened
-    for factor, ends in zip(gains, parts, strict=False):  # flat has no gains
+    parts = KINDS[network.kind].sharpened if rule == SHARP else ()
+    for factor, ends in zip(gains, parts, strict=rule == SHARP):
         if name.endswith(ends):
             return factor
     return 1.0

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 PROTOCOL_VERSION = 3
 """Raised whenever a job, settings or event field changes meaning."""
+READABLE_PROTOCOLS = (2, PROTOCOL_VERSION)
 
 JOB_FILE, SETTINGS_FILE, EVENTS_FILE = "job.json", "settings.json", "events.jsonl"
 """Names inside a job folder; the side writes the last two, the harness the first."""
@@ -120,8 +121,7 @@ class Job:
     cuda_graph: bool
     decoder: str
     """A name in ``runners/protocol/decoder_shapes.py``; ``none`` for latents only."""
-    device: str
-    """``cpu`` or ``cuda``."""
+    device: str  # cpu or cuda
     threads: int
     """Intra-op threads on a CPU; 0 leaves PyTorch's default."""
     capture_steps: tuple[int, ...]

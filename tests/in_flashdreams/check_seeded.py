@@ -28,6 +28,7 @@ def request(**changes) -> PrepareRequest:
 def job(**changes) -> SimpleNamespace:
     """What of a job its weights are made from."""
     values = {"network": NETWORK, "weights_seed": 0, "weights_gains": (), "networks": 1}
+    values |= {"weights_rule": "flat"}
     return SimpleNamespace(**{**values, "device": "cpu", "weights_from": "device", **changes})
 
 
@@ -41,7 +42,10 @@ def check_flat_weights_are_those_of_before() -> None:
 
 def check_gains_multiply_query_and_key_norms_alone() -> None:
     """Each number is for one kind of attention; every other parameter keeps its bits."""
-    flat, sharp = (seeded_weights.make_weights(NETWORK, 0, gains) for gains in ((), (2.0, 4.0)))
+    flat, sharp = (
+        seeded_weights.make_weights(NETWORK, 0, rule, gains)
+        for rule, gains in (("flat", ()), ("sharp", (2.0, 4.0)))
+    )
     factors = {"self_attn": 2.0, "cross_attn": 4.0}
     for name, values in flat.items():
         is_norm = ".norm_q." in name or ".norm_k." in name

@@ -7,7 +7,10 @@ from upstream_envs.causal_wan import CausalWanSide
 class CausalForcingSide(CausalWanSide):
     """Video from text, or from an image: one call reads it, and denoising begins after it."""
 
-    driven = CausalWanSide.driven | {"given_frames": (0, 1)}
+    driven = CausalWanSide.driven | {
+        "given_frames": (0, 1),
+        "input_names": ((), ("first_frame",)),
+    }
 
 
 if __name__ == "__main__":
