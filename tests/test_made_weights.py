@@ -1,4 +1,4 @@
-"""Weights that each process makes on its device: every trial of a cell has to have made the same."""
+"""Weights that each process makes on its device: all trials of a cell make the same."""
 
 from dataclasses import replace
 
