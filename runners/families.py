@@ -131,12 +131,13 @@ def left_by(job: wire.Job, config: DiffusionModelConfig) -> tuple[str, ...]:
     Raises:
         drive.UnsupportedJobError: The family has no such part.
     """
-    known = family_of(config.transformer).parts
+    known = [part for part in family_of(config.transformer).parts if part != TIMESTEPS]
     for name in job.as_shipped:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
             raise drive.UnsupportedJobError(
-                f"job.as_shipped names {name!r}, which is not mended; the nearest is {near!r}"
+                f"job.as_shipped names {name!r}, which is not mended; "
+                + (f"the nearest is {near[0]!r}" if near else "only timesteps are")
             )
     rounded = (TIMESTEPS,) if job.timestep_rounding == "as_shipped" else ()
     return (*rounded, *job.as_shipped)

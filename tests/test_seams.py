@@ -166,6 +166,13 @@ def test_unknown_name_in_a_side_is_told_the_nearest(overrides, said):
             "nearest: wan",
             id="kind",
         ),
+        pytest.param("ffn_dim = 8960", "fn_dim = 8960", "nearest: ffn_dim", id="shape"),
+        pytest.param("dim = 1536, ", "", "dim is missing", id="no-shape"),
+        pytest.param(
+            'network = "wan2.1-t2v-1.3b"', 'network = "wan2.1-t2v"', "nearest: wan2.1", id="network"
+        ),
+        pytest.param("tiny = { window_t", "tiny = { windowt", "nearest: window_t", id="tiny"),
+        pytest.param("tiny = { window_t = 6", 'tiny = { window_t = "6"', "window_t", id="type"),
     ],
 )
 def test_unknown_name_in_recipes_is_told_the_nearest(tmp_path, old, new, said):
@@ -189,7 +196,9 @@ def test_unknown_name_in_recipes_is_told_the_nearest(tmp_path, old, new, said):
         pytest.param({"weights_rule": "sharp"}, "takes 2 weights_gains, not 0", id="no-gains"),
         pytest.param({"weights_gains": (2.0,)}, "flat has no gains", id="flat"),
         pytest.param(
-            {"given_frames": 9, "input_names": ("first_frame",)}, "the video has 9", id="all-given"
+            {"given_frames": 9, "input_names": ("first_frame",)},
+            "of 9 one is generated",
+            id="all-given",
         ),
         pytest.param({"given_frames": 1}, "no input gives them", id="given-by-nobody"),
         pytest.param({"input_names": ("hdmap", "hdmap")}, "stands there twice", id="twice"),

@@ -92,7 +92,10 @@ def _check_value(key: str, value: Any, where: str) -> None:
     try:
         _adapter_of(key).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        raise UsageFault(f"{where}: {key} = {value!r}: {error.errors()[0]['msg']}") from error
+        said = error.errors()[0]["msg"]
+        if isinstance(value, str) and value.startswith("["):
+            said += '; text in a list takes double quotes: ["name"]'
+        raise UsageFault(f"{where}: {key} = {value!r}: {said}") from error
 
 
 def _parse_value(text: str) -> Any:
@@ -126,7 +129,7 @@ def impossible(job: Job) -> str:
         f"given_frames = {job.given_frames} and no input gives them: set input_names": (
             bool(job.given_frames) and not job.input_names
         ),
-        f"given_frames = {job.given_frames}: the video has {job.ar_steps * job.len_t}": (
+        f"given_frames = {job.given_frames}: of {job.ar_steps * job.len_t} one is generated": (
             not 0 <= job.given_frames < job.ar_steps * job.len_t
         ),
         f"from_ar = {job.from_ar} and no fault is planted: set position_offset": (
@@ -136,6 +139,9 @@ def impossible(job: Job) -> str:
             not 0 <= job.from_ar < job.ar_steps
         ),
         f"capture_steps, profile_steps: there is no AR step {strange[:1]}": bool(strange),
+        f"ranks = {job.ranks} on a CPU: no side divides its work there": (
+            job.device == "cpu" and job.ranks > 1
+        ),
         f"ranks = {job.ranks} on {job.gpus} GPUs: each rank has a GPU of its own": (
             job.device == "cuda" and job.ranks != job.gpus
         ),

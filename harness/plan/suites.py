@@ -5,7 +5,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -21,10 +21,13 @@ from pydantic import (
 
 from harness.errors import UsageFault
 from harness.plan.known_names import InputName, KindName, SolverName
+from harness.plan.overrides import check_overrides
 from harness.records import ExpectedDifference
 from runners.protocol.wire import Network
 
 SUITES_DIR = Path(__file__).resolve().parents[2] / "suites"
+_LISTED = ("suite", "recipe", "device", "env", "baseline")
+"""What ``fdbench list`` has."""
 _STRICT = ConfigDict(extra="forbid")
 Entry = TypeVar("Entry")
 
@@ -232,7 +235,28 @@ def load_recipes(path: Path = SUITES_DIR / "recipes.toml") -> Recipes:
     Raises:
         UsageFault: The file is not what it should be.
     """
-    return load_toml(Recipes, path, _fill_in_recipes)
+    recipes = load_toml(Recipes, path, _fill_in_recipes)
+    for name, sizes in recipes.networks.items():
+        for size, table in (("full", sizes.full), ("tiny", sizes.tiny)):
+            _check_network(table, f"{path}: networks.{name}.{size}")
+    for slug, recipe in recipes.recipes.items():
+        pick("network", recipe.network, recipes.networks, f"{path}: recipes.{slug}")
+        check_overrides(recipe.tiny, f"{path}: recipes.{slug}.tiny")
+    return recipes
+
+
+def _check_network(table: dict[str, int], where: str) -> None:
+    """Refuse a shape that no network has.
+
+    Raises:
+        UsageFault: A name is unknown or missing.
+    """
+    known = {item.name: item.default is MISSING for item in fields(Network)}
+    for name in table:
+        pick("network shape", name, known, where)
+    missing = [name for name, is_needed in known.items() if is_needed and name not in table]
+    if table and missing:
+        raise UsageFault(f"{where}: {missing[0]} is missing")
 
 
 def _fill_in_recipes(tables: dict[str, Any]) -> dict[str, Any]:
@@ -319,10 +343,8 @@ def pick(kind: str, wanted: str, known: Iterable[str], where: str = "") -> str:
         return wanted
     near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or names
     place = f"{where}: " if where else ""
-    raise UsageFault(
-        f"{place}unknown {kind} {wanted!r}; nearest: {', '.join(near)}\n"
-        f"All of them: fdbench list {kind}s"
-    )
+    more = f"\nAll of them: fdbench list {kind}s" if kind in _LISTED else ""
+    raise UsageFault(f"{place}unknown {kind} {wanted!r}; nearest: {', '.join(near)}{more}")
 
 
 _TABLES = {"recipes", "devices", "published"}

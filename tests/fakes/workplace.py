@@ -125,6 +125,7 @@ def declare(made: Workplace, name: str, offset: float, packages: tuple[str, ...]
     home.mkdir(parents=True, exist_ok=True)
     full, disturbed = made.folder / "full", made.folder / "disturbed"
     (home / "env.toml").write_text(
+        f'role = "{"candidate" if name == "flashdreams" else "reference"}"\n'
         f'description = "fake"\npackages = {json.dumps(packages)}\nrecipes = ["{RECIPE}"]\n'
         'command = ["python", "adapter.py", "{job}"]\n'
         f'[variables]\nSIDE_OFFSET = "{offset}"\nSIDE_FULL = "{full}"\n'
