@@ -26,7 +26,7 @@ from harness.records import ExpectedDifference
 from runners.protocol.wire import Network
 
 SUITES_DIR = Path(__file__).resolve().parents[2] / "suites"
-_LISTED = ("suite", "recipe", "device", "env", "baseline")
+_LISTED = ("suite", "recipe", "device", "env")
 """What ``fdbench list`` has."""
 _STRICT = ConfigDict(extra="forbid")
 Entry = TypeVar("Entry")
