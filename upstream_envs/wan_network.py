@@ -105,12 +105,12 @@ def require_match(
 
 def _is_compiled(module: nn.Module) -> bool:
     """Whether a module, or its ``forward``, was given to ``torch.compile`` in any of its ways."""
-    forward = getattr(module, "forward", None)
-    return (
-        module._compiled_call_impl is not None
-        or isinstance(module, OptimizedModule)
-        or hasattr(forward, "_torchdynamo_orig_callable")
-    )
+    forward = module.forward
+    is_wrapped = hasattr(forward, "_torchdynamo_orig_callable")
+    # What is kept out of compilation is wrapped as well.
+    is_kept_out = getattr(forward, "_torchdynamo_disable", False)
+    is_one = module._compiled_call_impl is not None or isinstance(module, OptimizedModule)
+    return is_one or (is_wrapped and not is_kept_out)
 
 
 def in_force(model: nn.Module) -> dict[str, Any]:
