@@ -78,9 +78,10 @@ def test_full_size_decoders_have_the_synthetic_parameters():
     assert context["8"] < 1e-6 < 1e-3 < context["3"]
 
 
-def test_damaged_checkpoints_are_refused_by_name():
-    """A missing, surplus or mis-shaped parameter stops the trial before anything runs."""
+def test_loaded_network_is_what_it_says():
+    """A missing, surplus or mis-shaped parameter stops a trial; compilation is seen."""
     assert run_in("self_forcing", CHECKS / "check_loading.py").split() == [
+        "check_compilation_is_seen_in_all_its_ways",
         "check_whole_checkpoint_is_loaded",
         "check_missing_parameter_is_named",
         "check_surplus_parameter_is_named",

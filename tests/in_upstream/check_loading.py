@@ -1,4 +1,4 @@
-"""Damaged checkpoints against a loader, run in an environment with torch and safetensors."""
+"""What is read of a loaded network, run in an environment with torch and safetensors."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ def load(weights: dict[str, torch.Tensor]) -> nn.Module:
         path = Path(folder) / "weights.safetensors"
         save_file(weights, path)
         artifact = wire.Artifact(path=str(path), sha256=wire.sha256_file(path))
-        job = SimpleNamespace(weights=artifact, device="cpu")
+        job = SimpleNamespace(weights=artifact, device="cpu", weights_from="file")
         return wan_network.load(nn.Linear(3, 2, device="meta"), job, torch.float32)
 
 
@@ -32,6 +32,36 @@ def refusal(weights: dict[str, torch.Tensor]) -> str:
     except wan_network.CheckpointMismatchError as error:
         return str(error)
     raise AssertionError("a damaged checkpoint was loaded")
+
+
+class Plain(nn.Module):
+    """A module whose forward is as written."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Its input."""
+        return x
+
+
+class KeptOut(Plain):
+    """A module that its maker keeps out of compilation."""
+
+    forward = torch.compiler.disable(Plain.forward)
+
+
+class Decorated(Plain):
+    """A module whose maker compiles its forward."""
+
+    forward = torch.compile(Plain.forward)
+
+
+def check_compilation_is_seen_in_all_its_ways() -> None:
+    """By method, by wrapper, by forward, by decorator; what is kept out is not compiled."""
+    by_method, by_forward = Plain(), Plain()
+    by_method.compile()
+    by_forward.forward = torch.compile(by_forward.forward)
+    compiled = [by_method, by_forward, torch.compile(Plain()), Decorated()]
+    assert all(map(wan_network._is_compiled, compiled))
+    assert not any(map(wan_network._is_compiled, [Plain(), KeptOut()]))
 
 
 def check_whole_checkpoint_is_loaded() -> None:
