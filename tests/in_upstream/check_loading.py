@@ -95,7 +95,9 @@ def check_altered_file_is_refused() -> None:
         path = Path(folder) / "weights.safetensors"
         save_file(WEIGHTS, path)
         artifact = wire.Artifact(path=str(path), sha256=wire.sha256_file(path))
-        job = SimpleNamespace(weights=replace(artifact, sha256="0" * 64), device="cpu")
+        job = SimpleNamespace(
+            weights=replace(artifact, sha256="0" * 64), device="cpu", weights_from="file"
+        )
         try:
             wan_network.load(nn.Linear(3, 2, device="meta"), job, torch.float32)
         except RuntimeError as error:
