@@ -62,7 +62,8 @@ def test_report_says_what_the_run_kept(fake_run, tmp_path):
     run = shutil.copytree(fake_run, tmp_path / "run")
     store = open_run(run)
     record = store.read_record()
-    assert {one.role for one in record.environments.values()} == {"reference"}
+    roles = {name: one.role for name, one in record.environments.items()}
+    assert roles == {name: "reference" for name in roles} | {"flashdreams": "candidate"}
 
     named = {
         name: replace(one, title=f"The {name} one") for name, one in record.environments.items()

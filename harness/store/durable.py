@@ -35,8 +35,10 @@ def write_text(path: Path, text: str) -> None:
 
 def write_synced(path: Path, text: str) -> Path:
     """Write a text file to the disk; returns it."""
-    path.write_text(text, encoding="utf-8")
-    sync(path)
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # by its descriptor: a text of a change may be published meanwhile
     return path
 
 

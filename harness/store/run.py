@@ -6,6 +6,7 @@ next ends or undoes what a killed process had begun. No file of a table is ever 
 trials or cells, so that writers whom a lock does not keep apart cannot lose a row.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -289,12 +290,15 @@ class Store:
         In the order given: what the last file says is there once the others are.
         """
         with self.writing(), staging(self.folder) as staged:
+            written = {}
             for name, content in files.items():
                 if isinstance(content, str):
+                    # Another process publishes a file that says what the manifest has already.
+                    written[name] = hashlib.sha256(content.encode()).hexdigest()
                     write_synced(staged / name, content)
                 else:
                     write_parquet(content, staged / name)
-            written = {name: sha256_file(staged / name) for name in files}
+                    written[name] = sha256_file(staged / name)
             entries = {**(digests or {}), **written}.items()
             append_manifest(self.folder, (Entry(path=n, sha256=sha256) for n, sha256 in entries))
             for name in files:
