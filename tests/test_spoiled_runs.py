@@ -168,7 +168,7 @@ def test_a_side_that_does_not_do_its_job_proves_nothing(tmp_path, environments_d
     spoil(
         environments_dir,
         "diffusers/adapter.py",
-        "guidance=job.guidance,\n            len_t",
+        "guidance=self.guidance,\n            len_t",
         "guidance=5.0,\n            len_t",
     )
 

@@ -256,7 +256,9 @@ def test_cells_own_candidate_makes_what_both_sides_read(place, tmp_path, monkeyp
     cell = workplace.CELL.format(recipe=workplace.RECIPE, baseline="left")
     cell = cell.replace("flashdreams", "left").replace("settings", 'candidate = "right"\nsettings')
     suite.write_text('description = "fake"\nsize = "tiny"\n' + cell)
-    prepare = inputs.prepare
+    declared = place.environments_dir / "right" / "env.toml"
+    before, prepare = declared.read_text(), inputs.prepare
+    declared.write_text(before.replace('role = "reference"', 'role = "candidate"'))
 
     def noted(trial, environment):
         makers.append((str(trial.side), environment.name))
@@ -265,6 +267,7 @@ def test_cells_own_candidate_makes_what_both_sides_read(place, tmp_path, monkeyp
     monkeypatch.setattr(inputs, "prepare", noted)
     workflow.run_suite(place.request(tmp_path / "run", suite=suite), workplace.Silent(), Limits())
     record = open_run(tmp_path / "run").read_record()
+    declared.write_text(before)
 
     assert {side for side, _ in makers} == {"right", "left", "left{dtype=float32}"}
     assert {maker for _, maker in makers} == {"right"}
