@@ -63,7 +63,7 @@ def test_report_says_what_the_run_kept(fake_run, tmp_path):
     store = open_run(run)
     record = store.read_record()
     roles = {name: one.role for name, one in record.environments.items()}
-    assert roles == {name: "reference" for name in roles} | {"flashdreams": "candidate"}
+    assert roles == dict.fromkeys(roles, "reference") | {"flashdreams": "candidate"}
 
     named = {
         name: replace(one, title=f"The {name} one") for name, one in record.environments.items()
