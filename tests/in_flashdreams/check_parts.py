@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections import ChainMap
+from collections import ChainMap, OrderedDict
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -291,6 +292,22 @@ def check_part_that_is_not_mended_is_refused_with_the_nearest() -> None:
     except drive.UnsupportedJobError as error:
         refusal = str(error)
     assert refusal.endswith("'sinus', which is not mended; the nearest is 'sinusoid'")
+
+
+def check_part_without_its_class_is_refused() -> None:
+    """A mended class that stands for nothing in the pipeline would mend nothing."""
+    transformer = runners.load("wan21-t2v-1.3b-480p").pipeline.diffusion_model.transformer
+    family = families.family_of(transformer)
+    rope = families.MendedClasses({dict: OrderedDict})
+    families.register(type(transformer), replace(family, parts={**family.parts, "rope": rope}))
+    message = ""
+    try:
+        families.mended(runners.load("wan21-t2v-1.3b-480p").pipeline.diffusion_model)
+    except NotImplementedError as error:
+        message = str(error)
+    finally:
+        families.register(type(transformer), family)
+    assert "has no mended rope" in message, message
 
 
 def check_part_left_as_shipped_stays() -> None:

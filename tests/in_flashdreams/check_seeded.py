@@ -8,7 +8,7 @@ import torch
 import torch.multiprocessing as processes
 from safetensors.torch import save_file
 
-from runners.protocol import seeded_weights, synthetic, wire
+from runners.protocol import seeded_inputs, seeded_weights, synthetic, wire
 from runners.protocol.requests import PrepareRequest
 from runners.protocol.seeded_inputs import InputMismatchError
 
@@ -109,6 +109,19 @@ def check_ranks_compare_the_weights_they_made() -> None:
             processes.spawn(make_on, (folder, seeds), nprocs=2)
             found = [Path(folder, f"rank{rank}").read_text() for rank in range(2)]
         assert all(text.startswith(said) for text in found), found
+
+
+def check_inputs_are_in_force_once_they_are_read() -> None:
+    """A side that opens no inputs does not say that it has them."""
+    with TemporaryDirectory() as folder:
+        path = str(Path(folder) / "inputs.safetensors")
+        save_file({"first_frame": torch.ones(3)}, path)
+        artifact = wire.Artifact(path=path, sha256=wire.sha256_file(path))
+        one = SimpleNamespace(inputs=artifact)
+        assert seeded_inputs.inputs_in_force(one) == "none"
+        assert seeded_inputs.load_inputs(one).keys() == {"first_frame"}
+        assert seeded_inputs.inputs_in_force(one) == artifact.sha256
+    assert seeded_inputs.inputs_in_force(SimpleNamespace(inputs=None)) == "none"
 
 
 def check_named_inputs_are_what_they_are_called() -> None:
