@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness.plan.suites import Device
 from runners.protocol import solvers
 from runners.protocol.kinds import KINDS
-from runners.protocol.wire import Job
+from runners.protocol.wire import Job, Network
 
 BYTES_PER_VALUE = 2
 """Weights and KV cache are bfloat16 at full size."""
@@ -43,8 +43,7 @@ def memory_gb(job: Job, parameters: int, gpus: int = 1) -> float:
     """Weights and KV cache of one trial per GPU, in GB; see :func:`estimate`."""
     network = job.network
     context = (job.window_t + job.sink_t) * _tokens_per_frame(job)
-    cached = KINDS[network.kind].layer(network).cached_values * network.num_layers * job.networks
-    cache = context * cached * BYTES_PER_VALUE * _branches(job)
+    cache = context * _cached_values(network) * job.networks * BYTES_PER_VALUE * _branches(job)
     return (parameters * BYTES_PER_VALUE + cache / gpus) / 1e9
 
 
@@ -60,9 +59,9 @@ def estimate(job: Job, parameters: int, device: Device, gpus: int = 1) -> Estima
     network = job.network
     tokens = job.len_t * _tokens_per_frame(job)
     context = (job.window_t + job.sink_t) * _tokens_per_frame(job)
-    cached = KINDS[network.kind].layer(network).cached_values * network.num_layers
     # One network of several runs at a time.
-    forward = 2 * parameters // job.networks * tokens + 2 * tokens * context * cached
+    forward = 2 * parameters // job.networks * tokens
+    forward += 2 * tokens * context * _cached_values(network)
     forwards = sum(len(solvers.calls(job, ar)) for ar in range(job.ar_steps))
     compute_s = forwards * forward / (device.nominal_tflops * 1e12 * UTILISATION * gpus)
     read_s = READ_S_PER_GB * parameters * BYTES_PER_VALUE / 1e9
@@ -96,6 +95,11 @@ def _frame_bytes(job: Job) -> int:
     """Decoded RGB frames of an AR step, in 16 bit."""
     pixels = job.len_t * job.latent_height * job.latent_width * FRAMES_PER_LATENT
     return 3 * pixels * PIXELS_PER_LATENT * BYTES_PER_VALUE
+
+
+def _cached_values(network: Network) -> int:
+    """Keys and values that a network caches of a token."""
+    return KINDS[network.kind].layer(network).cached_values * network.num_layers
 
 
 def _tokens_per_frame(job: Job) -> int:

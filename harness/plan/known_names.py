@@ -13,17 +13,22 @@ from runners.protocol.named_inputs import INPUTS
 from runners.protocol.solvers import SOLVERS
 
 
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.4) -> str:
+    """Names like one that is unknown, or all where none is."""
+    listed = sorted(names)
+    return ", ".join(difflib.get_close_matches(name, listed, n=3, cutoff=cutoff) or listed)
+
+
 def known(what: str, names: Iterable[str]) -> AfterValidator:
     """Accepts these names only."""
     sorted_names = sorted(names)
 
     def check(name: str) -> str:
         if name not in sorted_names:
-            near = difflib.get_close_matches(name, sorted_names, n=3, cutoff=0.4) or sorted_names
             raise PydanticCustomError(
                 "unknown_name",
                 "unknown {what} '{name}'; nearest: {near}",
-                {"what": what, "name": name, "near": ", ".join(near)},
+                {"what": what, "name": name, "near": nearest(name, sorted_names)},
             )
         return name
 

@@ -1,7 +1,6 @@
 """Sides of a cell, and what of a job a suite, a cell or a side may set."""
 
 import dataclasses
-import difflib
 import json
 import re
 import tomllib
@@ -11,7 +10,7 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
 
 from harness.errors import UsageFault
-from harness.plan.known_names import NAMED
+from harness.plan.known_names import NAMED, nearest
 from harness.records import Side
 from runners.protocol import weight_rules
 from runners.protocol.solvers import SOLVERS
@@ -76,8 +75,8 @@ def check_overrides(overrides: dict[str, Any], where: str) -> None:
     """
     for key, value in overrides.items():
         if key not in OVERRIDES:
-            near = difflib.get_close_matches(key, OVERRIDES, n=3, cutoff=0.3) or sorted(OVERRIDES)
-            raise UsageFault(f"{where}: cannot set {key!r}; nearest: {', '.join(near)}")
+            near = nearest(key, OVERRIDES, cutoff=0.3)
+            raise UsageFault(f"{where}: cannot set {key!r}; nearest: {near}")
         _check_value(key, value, where)
 
 

@@ -1,6 +1,5 @@
 """Reads ``suites/*.toml``: the only module that knows their layout."""
 
-import difflib
 import json
 import re
 import tomllib
@@ -20,7 +19,7 @@ from pydantic import (
 )
 
 from harness.errors import UsageFault
-from harness.plan.known_names import InputName, KindName, SolverName
+from harness.plan.known_names import InputName, KindName, SolverName, nearest
 from harness.plan.overrides import check_overrides
 from harness.records import ExpectedDifference
 from runners.protocol.wire import Network
@@ -341,10 +340,9 @@ def pick(kind: str, wanted: str, known: Iterable[str], where: str = "") -> str:
     names = sorted(known)
     if wanted in names:
         return wanted
-    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.4) or names
     place = f"{where}: " if where else ""
     more = f"\nAll of them: fdbench list {kind}s" if kind in _LISTED else ""
-    raise UsageFault(f"{place}unknown {kind} {wanted!r}; nearest: {', '.join(near)}{more}")
+    raise UsageFault(f"{place}unknown {kind} {wanted!r}; nearest: {nearest(wanted, names)}{more}")
 
 
 _TABLES = {"recipes", "devices", "published"}

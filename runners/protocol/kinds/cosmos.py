@@ -4,15 +4,7 @@ Source: nvidia-cosmos/cosmos-predict2.5 50369b8, ``networks/minimal_v4_dit.py`` 
 ``minimal_v1_lvg_dit.py``; patch (1, 2, 2).
 """
 
-from runners.protocol.kinds.kind import (
-    PROMPT,
-    WINDOW,
-    Attention,
-    Layer,
-    NetworkKind,
-    Product,
-    Shapes,
-)
+from runners.protocol.kinds.kind import NetworkKind, Shapes, dit_layer
 from runners.protocol.wire import Network
 
 
@@ -51,25 +43,6 @@ def _block(block: str, network: Network) -> Shapes:
     return found
 
 
-def layer(network: Network) -> Layer:
-    """Its products: four of self-attention, query and output of cross-attention, two of the MLP.
-
-    Keys and values of the prompt are made once, and the modulation has one row a call.
-    """
-    dim, ffn, heads = network.dim, network.ffn_dim, network.num_heads
-    return Layer(
-        products=(
-            Product(name="linear_dim_dim", fan_in=dim, fan_out=dim, count=6),
-            Product(name="linear_dim_ffn", fan_in=dim, fan_out=ffn, count=1),
-            Product(name="linear_ffn_dim", fan_in=ffn, fan_out=dim, count=1),
-        ),
-        attentions=(
-            Attention(name="self_attention", keys=WINDOW, heads=heads, head_dim=dim // heads),
-            Attention(name="cross_attention", keys=PROMPT, heads=heads, head_dim=dim // heads),
-        ),
-    )
-
-
 def encoded(network: Network, _latent_shape: tuple[int, ...]) -> Shapes:
     """Prompt embeddings ``text`` and ``negative`` [L, D]."""
     return dict.fromkeys(("text", "negative"), (network.text_len, network.text_dim))
@@ -77,7 +50,7 @@ def encoded(network: Network, _latent_shape: tuple[int, ...]) -> Shapes:
 
 COSMOS = NetworkKind(
     shapes=shapes,
-    layer=layer,
+    layer=dit_layer,
     encoded=encoded,
     sharpened=(
         ("self_attn.q_norm.weight", "self_attn.k_norm.weight"),

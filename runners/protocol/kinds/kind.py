@@ -46,6 +46,27 @@ class Layer:
         return sum(2 * a.heads * a.head_dim for a in self.attentions if a.keys == WINDOW)
 
 
+def dit_layer(network: Network) -> Layer:
+    """A layer of self-attention, cross-attention and an MLP.
+
+    Its products are query, key, value and output of self-attention, query and output of
+    cross-attention, and the two of the MLP. Keys and values of the prompt are made once, and a
+    modulation has one row a call.
+    """
+    dim, ffn, heads = network.dim, network.ffn_dim, network.num_heads
+    return Layer(
+        products=(
+            Product(name="linear_dim_dim", fan_in=dim, fan_out=dim, count=6),
+            Product(name="linear_dim_ffn", fan_in=dim, fan_out=ffn, count=1),
+            Product(name="linear_ffn_dim", fan_in=ffn, fan_out=dim, count=1),
+        ),
+        attentions=(
+            Attention(name="self_attention", keys=WINDOW, heads=heads, head_dim=dim // heads),
+            Attention(name="cross_attention", keys=PROMPT, heads=heads, head_dim=dim // heads),
+        ),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkKind:
     """A kind of network: called with a network of it, each part says what such a one has."""

@@ -3,15 +3,7 @@
 Source: Wan-Video/Wan2.1 9737cba, ``wan/modules/model.py``, ``WanModel``; patch (1, 2, 2).
 """
 
-from runners.protocol.kinds.kind import (
-    PROMPT,
-    WINDOW,
-    Attention,
-    Layer,
-    NetworkKind,
-    Product,
-    Shapes,
-)
+from runners.protocol.kinds.kind import NetworkKind, Shapes, dit_layer
 from runners.protocol.wire import Network
 
 CLIP_DIM = 1280
@@ -64,24 +56,6 @@ def _image_shapes(network: Network) -> tuple[dict[str, tuple[int, int]], Shapes]
     return linears, found
 
 
-def layer(network: Network) -> Layer:
-    """Its products: query, key, value and output of self-attention, query and output of
-    cross-attention, whose keys and values are made once from the prompt; and the two of the MLP.
-    """
-    dim, ffn, heads = network.dim, network.ffn_dim, network.num_heads
-    return Layer(
-        products=(
-            Product(name="linear_dim_dim", fan_in=dim, fan_out=dim, count=6),
-            Product(name="linear_dim_ffn", fan_in=dim, fan_out=ffn, count=1),
-            Product(name="linear_ffn_dim", fan_in=ffn, fan_out=dim, count=1),
-        ),
-        attentions=(
-            Attention(name="self_attention", keys=WINDOW, heads=heads, head_dim=dim // heads),
-            Attention(name="cross_attention", keys=PROMPT, heads=heads, head_dim=dim // heads),
-        ),
-    )
-
-
 def encoded(network: Network, latent_shape: tuple[int, ...]) -> Shapes:
     """Prompt embeddings ``text`` and ``negative`` [L, D].
 
@@ -96,7 +70,7 @@ def encoded(network: Network, latent_shape: tuple[int, ...]) -> Shapes:
 
 WAN = NetworkKind(
     shapes=shapes,
-    layer=layer,
+    layer=dit_layer,
     encoded=encoded,
     sharpened=(
         ("self_attn.norm_q.weight", "self_attn.norm_k.weight"),
