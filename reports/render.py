@@ -46,7 +46,7 @@ def render_run(folder: Path) -> Path:
     texts = {
         name: environment.get_template(template).render(page=content)
         for name, template, environment, content in (
-            ("report.md", "report.md.j2", _environment(_markdown_text, view.names), page),
+            ("report.md", "report.md.j2", markdown_environment(view.names), page),
             ("index.html", "report.html.j2", _environment(_html_text, view.names), page),
             (
                 "published.html",
@@ -76,6 +76,11 @@ def _write(folder: Path, texts: Mapping[str, str]) -> Path:
             f"Clear that place, then: fdbench report {folder}"
         ) from error
     return report
+
+
+def markdown_environment(names: SideNames) -> Environment:
+    """Templates of Markdown, whose every value is escaped for GitHub."""
+    return _environment(_markdown_text, names)
 
 
 def _environment(finalize: Callable[[Any], Any], names: SideNames) -> Environment:

@@ -4,7 +4,7 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ INK, MUTED, RULE = "#010101", "#020202", "#030303"
 """Stand-ins in a drawing for the page's colours, which change with its scheme."""
 
 _WIDTH_PT = 380.0
-"""Width of every chart: the page scales a chart to its column, so a wider one has smaller text."""
+"""Width of a page's charts: the page scales a chart to its column, so a wider one has smaller text."""
 
 LEGEND_CHARACTERS = 48
 """More in one line of a legend would be cut off at the chart's edge."""
@@ -66,19 +66,22 @@ class Chart:
     """Markup, safe to put into a page."""
 
 
-def draw(label: str, height_pt: float, paint: Callable[[Axes], None]) -> str:
+def draw(
+    label: str, height_pt: float, paint: Callable[[Axes], None], width_pt: float = _WIDTH_PT
+) -> str:
     """Paint axes and return ``<svg>`` markup; the same calls give the same bytes.
 
     Args:
         label: What a screen reader says; also makes the drawing's ids its own.
         height_pt: Height of the viewBox in points.
         paint: Draws; a legend is made of the labels it gives.
+        width_pt: Width of the viewBox in points; a page's charts share one.
     """
     style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": label}
     with mpl.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
         figure = Figure(
-            figsize=(_WIDTH_PT / _POINTS_PER_INCH, height_pt / _POINTS_PER_INCH),
+            figsize=(width_pt / _POINTS_PER_INCH, height_pt / _POINTS_PER_INCH),
             layout="constrained",
         )
         axes = figure.subplots()
@@ -110,3 +113,18 @@ def _adopt(document: str, label: str) -> str:
     return f'<svg role="img" aria-label="{spoken}" viewBox{size}'.replace(
         ">", f"><title>{spoken}</title>", 1
     )
+
+
+SCHEMES: Mapping[str, Mapping[str, str]] = {
+    "light": {"currentColor": "#1f2328", "var(--muted)": "#59636e", "var(--rule)": "#d1d9e0"},
+    "dark": {"currentColor": "#f0f6fc", "var(--muted)": "#9198a1", "var(--rule)": "#3d444d"},
+}
+"""What stands for a page's colours where a drawing is a file of its own."""
+
+
+def as_file(svg: str, scheme: str) -> str:
+    """A drawing as an SVG file for a light or a dark page, which it cannot ask for its colours."""
+    for name, colour in SCHEMES[scheme].items():
+        svg = svg.replace(name, colour)
+    svg = svg.replace("font-family: inherit", "font-family: system-ui, sans-serif")
+    return svg.replace("<svg ", '<svg xmlns:xlink="http://www.w3.org/1999/xlink" ', 1) + "\n"

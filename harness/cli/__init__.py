@@ -30,6 +30,10 @@ COMMANDS: Final = {
         "harness.cli.env:env_group",
         "Build, list, verify, move and remove the sides' environments.",
     ),
+    "docs": (
+        "harness.cli.docs:docs_command",
+        "Write the documents' tables and charts from the committed runs.",
+    ),
     "gc": ("harness.cli.gc:gc_command", "Remove what a killed fdbench left behind."),
     "weights": (
         "harness.cli.weights:weights_group",
