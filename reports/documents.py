@@ -7,7 +7,6 @@ A document marks where a table stands, and nothing outside of the marks is touch
     <!-- end of NAME -->
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -62,9 +61,10 @@ def _filled(text: str, name: str, tables: tuple[str, ...], results: Results) -> 
     environment = markdown_environment(known_names())
     for table in tables:
         begin, end = f"<!-- fdbench docs: {table} -->", f"<!-- end of {table} -->"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            raise UsageFault(f"{name} must have these two lines once each:\n{begin}\n{end}")
+        before, is_begun, rest = text.partition(begin)
+        _, is_ended, after = rest.partition(end)
+        if not is_begun or not is_ended:
+            raise UsageFault(f"{name} must have these two lines:\n{begin}\n{end}")
         made = environment.get_template(f"docs/{table}.md.j2").render(results=results)
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        text = pattern.sub(lambda _, made=made: f"{begin}\n{made}{end}", text)
+        text = f"{before}{begin}\n{made}{end}{after}"
     return text

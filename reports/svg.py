@@ -16,7 +16,7 @@ INK, MUTED, RULE = "#010101", "#020202", "#030303"
 """Stand-ins in a drawing for the page's colours, which change with its scheme."""
 
 _WIDTH_PT = 380.0
-"""Width of a page's charts: the page scales a chart to its column, so a wider one has smaller text."""
+"""Width of a page's charts: scaled to its column, a wider one would have smaller text."""
 
 LEGEND_CHARACTERS = 48
 """More in one line of a legend would be cut off at the chart's edge."""

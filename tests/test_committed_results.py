@@ -15,7 +15,6 @@ from harness.records import Role, TrialRow, Verdict
 from harness.store.run import open_run
 from reports.latency import latency_rows
 from reports.measurement import clock_fault
-from reports.published_page import build_published, figures_of
 from reports.render import render_run
 from reports.run_view import read_view
 from tests.fakes.command import fdbench
@@ -127,41 +126,3 @@ def test_run_of_an_earlier_protocol_gets_no_further_trial(run):
     assert more.code == 2, more.err
     assert "was begun under protocol 2 and this is protocol 3" in more.err
     assert f"fdbench run --suite {suite} --gpu {device}" in more.err
-
-
-def test_readme_shows_lines_of_the_committed_reports():
-    """Its table is a choice of the reports' lines, figure for figure."""
-    known = set().union(*map(latency_lines, DEVICES))
-    readme = README.read_text().partition("## Measured so far")[2]
-    shown = [cells(line) for line in readme.partition("[docs/results]")[0].splitlines()]
-    table = [tuple(row) for row in shown if len(row) == 7][2:]
-
-    assert {row[1] for row in table} == {"H100", "H200"}
-    assert set(table) <= known
-
-
-def test_readme_compares_with_the_published_step_as_measured():
-    """The sentence beside the table has the committed figures of that one AR step."""
-    found = read_view(RESULTS / "h100")
-    page = build_published(found, figures_of(found.cells))
-    first = [row.measured[0] for row in page.per_step if row.measured]
-    official, fastvideo, wan, wan_fastvideo = (round(row.speedup_percent) for row in first)
-    text = " ".join(README.read_text().split())
-
-    assert (
-        f"{first[0].upstream_ms:.0f} and {first[0].flashdreams_ms:.0f} ms (+{official} %)" in text
-    )
-    assert f"+{fastvideo} % instead of +49" in text
-    assert f"+{wan} instead of +10 and +{wan_fastvideo} instead of +24" in text
-
-
-def latency_lines(name):
-    """Lines of a report's latency table, as the README spells them."""
-    text = (RESULTS / name / "report" / "report.md").read_text()
-    rows = map(cells, text.partition("## Latency\n")[2].partition("\n## ")[0].splitlines())
-    return {(*row[:6], row[6].partition(" (")[0]) for row in rows if len(row) == 8}
-
-
-def cells(line):
-    """Cells of a line of a Markdown table; none of another line."""
-    return [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []

@@ -64,7 +64,7 @@ def test_docs_needs_a_checkout_with_runs_and_marks(checkout, tmp_path):
     empty = fdbench("docs", tmp_path / "empty")
 
     assert (unmarked.code, empty.code) == (2, 2)
-    assert "README.md must have these two lines once each" in unmarked.err
+    assert "README.md must have these two lines" in unmarked.err
     assert "has no README.md" in empty.err
     assert "fdbench docs PATH" in empty.err
 
