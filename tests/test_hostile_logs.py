@@ -255,13 +255,11 @@ def test_half_a_character_at_the_end(name, half):
     [
         pytest.param(lines(3) + lines(5, STAGES | {"diffuse": 1.0}), "second run", id="two-runs"),
         pytest.param(lines(2) + step_line(0, {"diffuse": 1.0}), "second run", id="begins-again"),
-        pytest.param(
-            lines(3) + step_line(1, {"diffuse": 1.0}), "AR 1 stands there twice", id="twice"
-        ),
+        pytest.param(lines(3) + step_line(1, {"diffuse": 1.0}), "AR 1 appears twice", id="twice"),
         pytest.param(step_line(-1, STAGES) + "\n" + lines(3), "AR -1", id="negative"),
         pytest.param(lines(3).replace("343.706", "1e309", 1), "AR 0", id="overflow"),
         pytest.param(lines(3).replace("343.706", "1,343.706", 1), "AR 0", id="thousands"),
-        pytest.param(step_line(10**12, STAGES) + "\n", "no whole step line", id="huge-index"),
+        pytest.param(step_line(10**12, STAGES) + "\n", "not a whole step line", id="huge-index"),
         pytest.param(lines(3) + step_line(3, STAGES)[:50], "middle of a step line", id="cut"),
     ],
 )

@@ -118,12 +118,14 @@ def test_print_and_logger_of_lightx2v_are_one_line():
             chunk(0) + chunk(1) + chunk(0, 1001.0) + chunk(1, 1001.0), "second run", id="two-runs"
         ),
         pytest.param(chunk(0) + chunk(2), "Chunk 1 is missing", id="gap"),
-        pytest.param(chunk(0) + chunk(1)[:40] + "\n" + chunk(2), "no whole step line", id="torn"),
-        pytest.param(chunk(0) + chunk(1)[:9], "no whole step line", id="cut"),
+        pytest.param(
+            chunk(0) + chunk(1)[:40] + "\n" + chunk(2), "not a whole step line", id="torn"
+        ),
+        pytest.param(chunk(0) + chunk(1)[:9], "not a whole step line", id="cut"),
         pytest.param(chunk(0).replace("1250.00", "1251.00"), "do not add up", id="total"),
         pytest.param(chunk(0).replace("wo_finalize 1000", "wo_finalize 999"), "add up", id="wo"),
-        pytest.param(chunk(0).replace("1000.00", "nan"), "no whole step line", id="nan"),
-        pytest.param(chunk(0).replace("1250.00", "1,250.00"), "no whole step", id="thousands"),
+        pytest.param(chunk(0).replace("1000.00", "nan"), "not a whole step line", id="nan"),
+        pytest.param(chunk(0).replace("1250.00", "1,250.00"), "not a whole step", id="thousands"),
         pytest.param(chunk(-1) + chunk(0), "Chunk -1", id="negative"),
         pytest.param("nothing\n", "no Chunk line", id="foreign"),
     ],
@@ -222,19 +224,19 @@ def test_stats_file_of_the_newer_generation():
     ("true", "false", "said"),
     [
         pytest.param("95.08617199981018", "NaN", "NaN", id="nan"),
-        pytest.param("95.08617199981018", "1e309", "no time can be", id="overflow"),
-        pytest.param("95.08617199981018", "-95.0", "no time can be", id="negative"),
+        pytest.param("95.08617199981018", "1e309", "cannot be a time", id="overflow"),
+        pytest.param("95.08617199981018", "-95.0", "cannot be a time", id="negative"),
         pytest.param("95.08617199981018", '"95.0"', "not a number", id="text"),
         pytest.param("95.08617199981018", "true", "not a number", id="boolean"),
         pytest.param("95.08617199981018", "null", "not a number", id="null"),
         pytest.param("95.08617199981018", "96.0", "do not add up", id="other-stage"),
-        pytest.param("95.08617199981018", "9" * 5000, "no valid JSON", id="digits"),
-        pytest.param("95.08617199981018", "[" * 9000, "no valid JSON", id="depth"),
+        pytest.param("95.08617199981018", "9" * 5000, "not valid JSON", id="digits"),
+        pytest.param("95.08617199981018", "[" * 9000, "not valid JSON", id="depth"),
         pytest.param('"autoregressive_index": 1', '"autoregressive_index": 3', "missing", id="gap"),
         pytest.param('"autoregressive_index": 1', '"autoregressive_index": 0', "twice", id="twice"),
         pytest.param('"autoregressive_index": 1', '"step_index": 1', "both", id="generations"),
         pytest.param(
-            '"autoregressive_index": 1', '"autoregressive_index": 1.0', "no index", id="f"
+            '"autoregressive_index": 1', '"autoregressive_index": 1.0', "not an index", id="f"
         ),
         pytest.param('"decode_ms": 1316', '"encode_ms": 1316', "twice", id="key-twice"),
         pytest.param('"total_ms_wo_finalize": 1411', '"other": 1411', "missing", id="no-total"),
@@ -253,7 +255,7 @@ def test_stats_file_with_a_false_value_is_refused(true, false, said):
 def test_repeated_step_and_empty_files_are_refused():
     """A step that is there twice is an error even with the same figures; so is an empty list."""
     first = STATS[STATS.index(b"{") : STATS.index(b"}") + 1]
-    with pytest.raises(LogFormatError, match="a step stands there twice"):
+    with pytest.raises(LogFormatError, match="a step appears twice"):
         parse("stats_json", b"[" + first + b"," + first + b"]")
     with pytest.raises(LogFormatError, match="an empty list"):
         parse("stats_json", b"[]")
@@ -332,12 +334,12 @@ def test_empty_cell_shifts_nothing(empty):
     [
         pytest.param("| 344 |", "|", "does not have the 4 cells", id="short-row"),
         pytest.param("| 344 |", "| 344 | 1 |", "does not have the 4 cells", id="long-row"),
-        pytest.param("| 344 |", "| 1,344 |", "no plain number", id="thousands"),
-        pytest.param("| 344 |", "| nan |", "no plain number", id="nan"),
-        pytest.param("| 344 |", "| n/a |", "no plain number", id="words"),
+        pytest.param("| 344 |", "| 1,344 |", "not a plain number", id="thousands"),
+        pytest.param("| 344 |", "| nan |", "not a plain number", id="nan"),
+        pytest.param("| 344 |", "| n/a |", "not a plain number", id="words"),
         pytest.param("fastvideo", "official", "each once", id="method-twice"),
         pytest.param("fastvideo", "5 %", "name no methods", id="odd-method"),
-        pytest.param("GB200", "H100", "stands there twice", id="device-twice"),
+        pytest.param("GB200", "H100", "appears twice", id="device-twice"),
         pytest.param("| --- |", "| 1 |", "line of dashes", id="no-rule"),
         pytest.param("(ms)", "(fps)", "no title", id="unit"),
     ],

@@ -194,7 +194,7 @@ def test_conflicting_duplicate_is_refused(where):
     lie = step_line(1, STAGES | {"diffuse": 1.0}) + "\n"
     log = lie + lines(3) if where == "before" else lines(3) + lie
 
-    with pytest.raises(LogFormatError, match="AR 1 stands there twice"):
+    with pytest.raises(LogFormatError, match="AR 1 appears twice"):
         parse(log)
 
 

@@ -47,7 +47,7 @@ def _figures(record: json_items.Item, where: str) -> Iterator[PublishedFigure]:
         if not isinstance(item.get(key), str):
             raise LogFormatError(f"{where}: the record at byte {start} has no {key}")
     if item["status"] not in _STATUSES:
-        raise LogFormatError(f"{where}: status {item['status']!r} at byte {start} is none")
+        raise LogFormatError(f"{where}: unknown status {item['status']!r} at byte {start}")
     metrics: Any = item.get("metrics")
     if not isinstance(metrics, dict):
         raise LogFormatError(f"{where}: the record at byte {start} has no metrics")

@@ -52,7 +52,7 @@ def completed_steps(form: CompletedLine, log: Log, where: str) -> Iterator[LogSt
             seen and not line.ended and unfinished.fullmatch(line.text)
         ):
             name = torn[torn.lastindex or 0].decode()
-            raise LogFormatError(f"{where}: {name} at byte {line.start} is no whole step line")
+            raise LogFormatError(f"{where}: {name} at byte {line.start} is not a whole step line")
 
 
 def refuse_none(form: CompletedLine, log: Log, where: str) -> None:

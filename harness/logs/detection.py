@@ -53,7 +53,7 @@ def read_log(log: BinaryIO, where: str, name: str | None = None) -> ParsedLog:
     if not found:
         kind = "a binary file, " if looks_binary(log) else ""
         raise NotThisFormatError(
-            f"{where}: {kind}nothing of the formats {', '.join(FORMATS)} in it"
+            f"{where}: {kind}it has no step or figure in any of the formats {', '.join(FORMATS)}"
         )
     if len(found) > 1:
         raise UsageFault(

@@ -18,7 +18,7 @@ def without_repeats(figures: Sequence[PublishedFigure], where: str) -> tuple[Pub
         if key in seen:
             raise LogFormatError(
                 f"{where}: {figure.method} {figure.metric} on {figure.device} "
-                f"({figure.workload}) stands there twice"
+                f"({figure.workload}) appears twice"
             )
         seen.add(key)
     return tuple(figures)

@@ -128,7 +128,7 @@ def _to_step(match: re.Match[bytes], line: Line, where: str) -> LogStep:
 def _refuse_torn(line: Line, last_ar: int, where: str) -> None:
     if line.ended and (begun := _BEGUN.match(line.text)):
         raise LogFormatError(
-            f"{where}: {begun[2].decode()} at byte {line.start} is no whole step line"
+            f"{where}: {begun[2].decode()} at byte {line.start} is not a whole step line"
         )
     # Only behind a step: a file of the two letters AR is no torn log.
     if not line.ended and last_ar >= 0 and _UNFINISHED.fullmatch(line.text):

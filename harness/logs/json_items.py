@@ -27,18 +27,20 @@ def read_text(log: Log, opening: str, where: str) -> str:
     stream = io.BytesIO(log) if isinstance(log, bytes) else log
     head = stream.read(4096)
     if not head.lstrip(b" \t\r\n").startswith(opening.encode()):
-        raise NotThisFormatError(f"{where}: no JSON file that begins with {opening}")
+        raise NotThisFormatError(f"{where}: not a JSON file that begins with {opening}")
     pieces, size = [head], len(head)
     while piece := stream.read(1 << 20):
         pieces.append(piece)
         size += len(piece)
         if size > MAX_BYTES:
-            raise NotThisFormatError(f"{where}: larger than the {MAX_BYTES >> 20} MiB JSON may be")
+            raise NotThisFormatError(
+                f"{where}: larger than {MAX_BYTES >> 20} MiB, the limit for JSON"
+            )
     content = b"".join(pieces)
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise LogFormatError(f"{where}: no UTF-8 at byte {error.start}") from error
+        raise LogFormatError(f"{where}: not UTF-8 at byte {error.start}") from error
 
 
 def items(text: str, position: int, where: str) -> Iterator[Item]:
@@ -71,7 +73,7 @@ def decode(text: str, position: int, where: str) -> tuple[Any, int]:
     try:
         return _DECODER.raw_decode(text, position)
     except (ValueError, RecursionError) as error:
-        raise LogFormatError(f"{where}: no valid JSON: {str(error)[:200]}") from error
+        raise LogFormatError(f"{where}: not valid JSON: {str(error)[:200]}") from error
 
 
 def measured(value: object, name: str, where: str) -> float:
@@ -84,7 +86,7 @@ def measured(value: object, name: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise LogFormatError(f"{where}: {name} is {str(value)[:40]!r}, not a number")
     if not 0 <= value <= 1e12:
-        raise LogFormatError(f"{where}: {name} is {str(value)[:40]}, which no time can be")
+        raise LogFormatError(f"{where}: {name} is {str(value)[:40]}, which cannot be a time")
     return float(value)
 
 
@@ -96,12 +98,12 @@ def _skip(text: str, position: int) -> int:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands there twice")
+        raise ValueError("a key appears twice")
     return found
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse_constant)

@@ -52,7 +52,7 @@ def _check_headings(headings: list[str], rule: list[str], where: str) -> None:
     if len(headings) < 2 or odd or len(set(headings)) < len(headings):
         raise LogFormatError(f"{where}: headings {headings} name no methods, each once")
     if len(rule) != len(headings) or not all(_RULE.fullmatch(cell) for cell in rule):
-        raise LogFormatError(f"{where}: under the headings stands no line of dashes")
+        raise LogFormatError(f"{where}: there is no line of dashes under the headings")
 
 
 def _row(
@@ -66,7 +66,9 @@ def _row(
         )
     for method, cell in zip(headings[1:], cells, strict=True):
         if cell and not _FIGURE.fullmatch(cell):
-            raise LogFormatError(f"{where}: {cell[:40]!r} ({device}, {method}) is no plain number")
+            raise LogFormatError(
+                f"{where}: {cell[:40]!r} ({device}, {method}) is not a plain number"
+            )
         yield PublishedFigure(
             workload=workload,
             device=device,

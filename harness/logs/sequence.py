@@ -27,7 +27,7 @@ def in_order(steps: Iterable[LogStep], numbering: Numbering, where: str) -> tupl
     """Steps by rank and AR index, exact duplicates collapsed.
 
     Raises:
-        LogFormatError: A step is missing, stands there twice with different figures, or a second
+        LogFormatError: A step is missing, appears twice with different figures, or a second
             run begins.
     """
     known: dict[tuple[int, int], LogStep] = {}
@@ -109,6 +109,6 @@ def _refuse_repeat(
             f"byte {first.byte_start}); keep one run in a file, or label ranks (torchrun --tee 3)"
         )
     raise LogFormatError(
-        f"{where}: {name} stands there twice with different figures, "
+        f"{where}: {name} appears twice with different figures, "
         f"at bytes {first.byte_start} and {step.byte_start}"
     )

@@ -40,9 +40,9 @@ def parse(log: Log, where: str) -> tuple[LogStep, ...]:
     steps = list(_steps(text, where))
     indices = [step.ar for step in steps]
     if len(set(indices)) < len(indices):
-        raise LogFormatError(f"{where}: a step stands there twice: {indices[:30]}")
+        raise LogFormatError(f"{where}: a step appears twice: {indices[:30]}")
     if not steps:
-        raise NotThisFormatError(f"{where}: an empty list, no stats of an AR step in it")
+        raise NotThisFormatError(f"{where}: an empty list, without the stats of any AR step")
     return in_order(steps, _STEP, where)
 
 
@@ -65,7 +65,9 @@ def _steps(text: str, where: str) -> Iterator[LogStep]:
 def _to_step(item: dict[str, Any], index: str, span: tuple[int, int], where: str) -> LogStep:
     ar = item[index]
     if isinstance(ar, bool) or not isinstance(ar, int) or not 0 <= ar < 10**9:
-        raise LogFormatError(f"{where}: {index} at byte {span[0]} is {str(ar)[:40]!r}, no index")
+        raise LogFormatError(
+            f"{where}: {index} at byte {span[0]} is {str(ar)[:40]!r}, not an index"
+        )
     name = f"{_STEP.name(ar)}'s"
     if _WITHOUT not in item:
         raise LogFormatError(f"{where}: {name} {_WITHOUT} is missing")

@@ -68,7 +68,9 @@ def parse(log: Log, where: str) -> tuple[LogStep, ...]:
     kinds = sorted({(state.name, state.all) for found in bars.values() for state in found})
     if len(kinds) > 1:
         shown = ", ".join(f"{name or 'no name'} of {count}" for name, count in kinds[:5])
-        raise LogFormatError(f"{where}: bars of several kinds ({shown}); which denoises is unclear")
+        raise LogFormatError(
+            f"{where}: bars of several kinds ({shown}); it is unclear which one is denoising"
+        )
     return tuple(
         _to_step(ar, state, where) for rank in sorted(bars) for ar, state in enumerate(bars[rank])
     )
@@ -138,7 +140,8 @@ def _to_step(ar: int, state: _State, where: str) -> LogStep:
     if not (state.all * high >= state.elapsed_s and state.all * low < state.elapsed_s + 1):
         raise LogFormatError(
             f"{where}: the bar at byte {state.line.start} ran {state.elapsed_s} s, which "
-            f"{state.all} steps at its last rate do not make: a moving average, no mean"
+            f"{state.all} steps at its last rate do not make: the rate is a moving average, "
+            "not a mean"
         )
     step_ms = 1000 * (state.rate if state.per_step else 1 / state.rate)
     return LogStep(
