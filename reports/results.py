@@ -54,6 +54,11 @@ class Results:
     published: tuple[Comparison, ...]
     """Published lines of the devices that were measured, with what was measured for them."""
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What the milliseconds of the rows are, each once."""
+        return tuple(dict.fromkeys(row.latency.figure for row in self.rows))
+
 
 def read_results(folder: Path) -> Results:
     """Read every run in a folder; a run of a candidate against itself is left out.
