@@ -3,13 +3,12 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import click
 from rich.console import Console
 
-from harness.cli.tables import FittingTable, make_console, make_table, wrapped
+from harness.cli.tables import make_console, make_grouped, make_table, print_table, wrapped
 from harness.environments.built import is_built
 from harness.environments.declared import Environment, load_environments
 from harness.plan import suites
@@ -178,33 +177,23 @@ def list_command(kind: str, as_json: bool) -> None:
         return
     console = make_console()
     shown = [listed.cells(row) for row in rows]
-    console.print(_table(kind, shown, console))
+    _print_table(kind, shown, console)
     paragraphs = list(listed.foot(rows)) if console.is_terminal else []
     for number, paragraph in enumerate(paragraphs):
         console.print("" if number else "\n", wrapped(console, paragraph, further="  "), sep="")
 
 
-def _table(kind: str, shown: Sequence[dict[str, str]], console: Console) -> FittingTable:
+def _print_table(kind: str, shown: Sequence[dict[str, str]], console: Console) -> None:
     """One line a row; recipes below the name of their model where the width asks for it."""
     headings = list(shown[0])
-    cells = [list(row.values()) for row in shown]
-    flat = make_table(headings, cells, left=len(headings), prose=_KINDS[kind].prose)
-    if kind != "recipes" or flat.fits(console, console.width):
-        return flat
-    grouped = _by_model(shown)
-    return grouped if grouped.fits(console, console.width) else flat
-
-
-def _by_model(shown: Sequence[dict[str, str]]) -> FittingTable:
-    """Recipes without the columns that their model says."""
-    headings = ["slug", "GPUs", "runner", "baselines"]
-    lines = []
-    for (model, flavour), rows in groupby(shown, lambda row: (row["model"], row["flavour"])):
-        lines.append([f"{model}, {flavour}", "", "", ""])
-        for row in rows:
-            slug = "\n    ".join(_pieces(row["slug"]))
-            lines.append([f"  {slug}", *(row[heading] for heading in headings[1:])])
-    return make_table(headings, lines, left=len(headings), prose=True)
+    rows = [list(row.values()) for row in shown]
+    table = make_table(headings, rows, left=len(headings), prose=_KINDS[kind].prose)
+    if kind != "recipes":
+        console.print(table)
+        return
+    broken = [["\n".join(_pieces(row[0])), *row[1:]] for row in rows]
+    by = [headings.index("model"), headings.index("flavour")]
+    print_table(console, table, make_grouped(headings, broken, by, len(headings), prose=True))
 
 
 def _pieces(slug: str) -> list[str]:

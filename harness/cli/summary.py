@@ -1,11 +1,19 @@
 """Verdicts and latency table on a terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from harness.cli.tables import VERDICT_STYLES, make_console, make_table, wrapped
+from harness.cli.tables import (
+    VERDICT_STYLES,
+    make_console,
+    make_grouped,
+    make_table,
+    print_table,
+    wrapped,
+)
 from harness.errors import ExitCode
 from harness.integrity.import_record import read_records
 from harness.records import PairRow
@@ -54,10 +62,7 @@ def print_summary(folder: Path, code: ExitCode) -> None:
     run = open_run(folder)
     console = make_console()
     console.print()
-    for pair in run.read_rows(PairRow):
-        verdict = (f"{pair.verdict:<{_VERDICT_WIDTH}}", VERDICT_STYLES.get(pair.verdict, ""))
-        console.print(Text.assemble(verdict, pair.cell_id))
-        console.print(wrapped(console, pair.reason, _VERDICT_WIDTH * " "))
+    _print_verdicts(run.read_rows(PairRow), console)
     _print_latency(run, console)
     brought = read_records(run)
     if brought:
@@ -66,6 +71,18 @@ def print_summary(folder: Path, code: ExitCode) -> None:
         console.print("no cell was planned: nothing was measured here, so nothing can pass")
     meaning = (MEANING[code], _STYLES.get(code, "red"))
     console.print(Text.assemble(f"\nexit code {int(code)}: ", meaning))
+
+
+def _print_verdicts(pairs: Sequence[PairRow], console: Console) -> None:
+    """Each verdict beside its cell, or above it where the longest cell has no room there."""
+    longest = max((len(pair.cell_id) for pair in pairs), default=0)
+    is_beside = _VERDICT_WIDTH + longest <= console.width
+    indent = (_VERDICT_WIDTH if is_beside else 2) * " "
+    for pair in pairs:
+        verdict = Text(pair.verdict, VERDICT_STYLES.get(pair.verdict, ""))
+        gap = (_VERDICT_WIDTH - len(pair.verdict)) * " " if is_beside else f"\n{indent}"
+        console.print(Text.assemble(verdict, gap, pair.cell_id))
+        console.print(wrapped(console, pair.reason, indent))
 
 
 def _print_latency(run: Store, console: Console) -> None:
@@ -89,4 +106,5 @@ def _print_latency(run: Store, console: Console) -> None:
     console.print()
     if note:
         console.print(wrapped(console, f"{note} So no speedup is shown."))
-    console.print(make_table(headings, rows, left=4))
+    grouped = make_grouped(headings, rows, by=range(3))
+    print_table(console, make_table(headings, rows, left=4), grouped)

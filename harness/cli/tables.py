@@ -2,7 +2,8 @@
 
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import groupby
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -151,3 +152,36 @@ def make_table(
         prose: Whether the last column may take several lines; others never do.
     """
     return FittingTable(headings, rows, left, prose=prose)
+
+
+def make_grouped(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    by: Collection[int],
+    left: int = 1,
+    *,
+    prose: bool = False,
+) -> FittingTable:
+    """A narrower table: what neighbouring rows have in common stands once, on a line above them.
+
+    Args:
+        headings: Column headings.
+        rows: Cells.
+        by: Numbers of the columns that go into that line.
+        left: Number of leading columns that hold words, of those that are left.
+        prose: Whether the last column may take several lines.
+    """
+    kept = [number for number in range(len(headings)) if number not in by]
+    lines: list[list[str]] = []
+    for common, group in groupby(rows, key=lambda row: [row[number] for number in by]):
+        lines.append([", ".join(common), *[""] * (len(kept) - 1)])
+        for row in group:
+            first, *others = [row[number] for number in kept]
+            lines.append([_INDENT + first.replace("\n", f"\n{2 * _INDENT}"), *others])
+    return FittingTable([headings[number] for number in kept], lines, left, prose=prose)
+
+
+def print_table(console: Console, table: FittingTable, narrower: FittingTable) -> None:
+    """Print the table, or the narrower one where only that fits; where neither does, blocks."""
+    has_room = table.fits(console, console.width) or not narrower.fits(console, console.width)
+    console.print(table if has_room else narrower)
