@@ -15,7 +15,7 @@ from harness.units import format_duration, format_ms
 from harness.worker import RunWatcher
 
 _SEPARATOR = " · "
-_LEAST = 12
+_LEAST = 15
 """Columns below which a shortened name says nothing."""
 
 
@@ -73,7 +73,8 @@ class PlainWatcher(RunWatcher):
 
     def judged(self, pair: PairRow) -> None:
         """Print a cell's verdict, and how long it took beside what the plan had said."""
-        line = Text(wrapped(self._console, f"{pair.verdict}: {pair.cell_id}: {pair.reason}"))
+        told = f"{pair.verdict}: {pair.cell_id}: {pair.reason}"
+        line = Text(wrapped(self._console, told, further="  "))
         line.stylize(VERDICT_STYLES.get(pair.verdict, ""), 0, len(pair.verdict))
         self._console.print(line)
         begun_s = self._begun_s.get(pair.cell_id)
@@ -169,10 +170,12 @@ def fit(head: str, others: Sequence[str], width: int) -> str:
 
 
 def _without_middle(text: str, width: int) -> str:
-    """Text of at most so many columns: names begin with the recipe and end with the baseline."""
+    """Text of at most so many columns; the last part of a cell's id, its baseline, stays whole."""
     if len(text) <= width:
         return text
-    behind = (width - 1) // 2
+    behind = len(text) - text.rfind("/") if "/" in text else width
+    if behind > width - _LEAST // 3:
+        behind = (width - 1) // 2
     return f"{text[: width - 1 - behind]}…{text[len(text) - behind :]}"
 
 
@@ -183,7 +186,7 @@ def _step(trial: PlannedTrial, ar: int, total_ms: float) -> str:
 def _roughly(seconds: float) -> str:
     """A duration no finer than a guess deserves."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{max(seconds, 1):.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 

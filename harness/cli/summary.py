@@ -105,6 +105,6 @@ def _print_latency(run: Store, console: Console) -> None:
         return
     console.print()
     if note:
-        console.print(wrapped(console, f"{note} So no speedup is shown."))
+        console.print(wrapped(console, f"{note} So no speedup is shown."), end="\n\n")
     grouped = make_grouped(headings, rows, by=range(3))
     print_table(console, make_table(headings, rows, left=4), grouped)
