@@ -115,6 +115,16 @@ def test_nothing_is_cut_that_fits():
     assert lines[60].startswith(whole)
 
 
+def test_terminal_that_is_too_narrow_for_the_time_left_has_one_line_too():
+    """It is cut there rather than wrapped: a second line would stay behind at each step."""
+    shown = Shown(20)
+    plan = plan_of("smoke", "cpu")
+    shown.watcher.planned(plan)
+    shown.watcher.trial_started(plan.cells[0].trials[0])
+
+    assert shown.lines == ["[1/10] time left unk"]
+
+
 def test_time_left_is_the_plans_until_a_trial_has_ended(clock):
     """Then it is what the trials so far say; it runs down, and does not pretend."""
     shown = Shown(80)
@@ -160,6 +170,7 @@ def test_note_has_a_clock_that_runs_while_it_blocks(clock, columns):
     assert before[0].startswith("0 s · 1 of 3: making")
     assert line.startswith("2 min 15 s · 1 of 3: making")
     assert len(line) <= columns
+    assert f"environment {longest}" in line or columns == 60
 
 
 def test_terminal_is_drawn_again_without_being_told(monkeypatch):

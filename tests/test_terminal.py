@@ -72,7 +72,14 @@ def test_lists_fit_and_no_word_is_broken(monkeypatch, kind, columns):
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
-@pytest.mark.parametrize("command", [("env", "list"), ("doctor", "--suite", "smoke")], ids=str)
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(("env", "list"), id="env-list"),
+        pytest.param(("doctor", "--suite", "smoke"), id="doctor"),
+        pytest.param(("doctor", "--suite", "per-step", "--gpu", "gb200"), id="doctor-reasons"),
+    ],
+)
 def test_prose_is_wrapped_between_words(monkeypatch, tmp_path, command, columns):
     """As many lines as it takes; the same words as in a pipe."""
     monkeypatch.setenv("FDBENCH_CACHE", str(tmp_path))

@@ -23,8 +23,8 @@ _UNDRIVEN = "*"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
-    """One kind of thing to list."""
+class Listing:
+    """How one kind of thing is listed."""
 
     rows: Callable[[], list[Row]]
     """As ``--json`` prints them."""
@@ -145,15 +145,15 @@ def _env_cells(row: Row) -> dict[str, str]:
     }
 
 
-_KINDS: Mapping[str, Kind] = {
-    "recipes": Kind(rows=_recipes, cells=_recipe_cells, foot=_recipe_foot),
-    "suites": Kind(
+_KINDS: Mapping[str, Listing] = {
+    "recipes": Listing(rows=_recipes, cells=_recipe_cells, foot=_recipe_foot),
+    "suites": Listing(
         rows=_suites,
         cells=lambda row: {key: str(value) for key, value in row.items()},
         prose=True,
     ),
-    "devices": Kind(rows=_devices, cells=_device_cells),
-    "envs": Kind(
+    "devices": Listing(rows=_devices, cells=_device_cells),
+    "envs": Listing(
         rows=_envs,
         cells=_env_cells,
         foot=lambda _: iter(["What each of them is, and where: fdbench env list"]),

@@ -1,5 +1,6 @@
 """What a running suite shows: a live line on a terminal, plain lines elsewhere."""
 
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -159,20 +160,22 @@ class LiveLine:
 
 
 def fit(head: str, others: Sequence[str], width: int) -> str:
-    """``head`` and of the others what fits; the first that does not loses its middle."""
+    """``head`` and of the others what fits; the first that does not is shortened."""
     line = head
     for other in others:
         room = width - len(line) - len(_SEPARATOR)
         if room < min(_LEAST, len(other)):
             break
-        line += _SEPARATOR + _without_middle(other, room)
+        line += _SEPARATOR + _shortened(other, room)
     return line
 
 
-def _without_middle(text: str, width: int) -> str:
-    """Text of at most so many columns; the last part of a cell's id, its baseline, stays whole."""
+def _shortened(text: str, width: int) -> str:
+    """A sentence without its end, or a name without its middle; a cell keeps its last part."""
     if len(text) <= width:
         return text
+    if " " in text:
+        return textwrap.shorten(text, width, placeholder="…")
     behind = len(text) - text.rfind("/") if "/" in text else width
     if behind > width - _LEAST // 3:
         behind = (width - 1) // 2
