@@ -57,9 +57,7 @@ def answer(view: RunView) -> Answer:
         num_planned=len(view.cells),
         state=_STATES[record.state],
         notice=_notice(record, is_proven=is_proven),
-        times_note=sentence_case(f"{listed(_unreal_times(record))}: these times mean nothing.")
-        if _unreal_times(record)
-        else "",
+        times_note=times_note(record),
     )
 
 
@@ -143,6 +141,12 @@ def _equal_outputs(cells: Sequence[CellView]) -> str:
         return f"{recipes[0]} makes the same output as its {baselines}, {within}."
     many = "Both" if len(recipes) == 2 else f"All {len(recipes)}"
     return f"{many} recipes make the same output as their {baselines}, {within}."
+
+
+def times_note(record: RunRecord) -> str:
+    """Why the times of a run mean nothing; empty if they mean something."""
+    unreal = _unreal_times(record)
+    return sentence_case(f"{listed(unreal)}: these times mean nothing.") if unreal else ""
 
 
 def _notice(record: RunRecord, *, is_proven: bool) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import click
 
 from harness.cli.plan import outline
-from harness.cli.tables import make_console, make_table
+from harness.cli.tables import make_console, make_table, wrapped
 from harness.environments import doctor
 from harness.environments.built import build_environment
 from harness.environments.declared import driven, load_environments
@@ -68,9 +68,10 @@ def doctor_command(
     else:
         console = make_console()
         rows = [(check.topic, check.state, check.text) for check in checks]
-        console.print(make_table(["", "", ""], rows, left=3))
+        console.print(make_table(["", "", ""], rows, left=3, prose=True))
         for cell in cells:
-            console.print(f"{cell.cell_id}: {cell.cannot_run or 'can run'}")
+            line = f"{cell.cell_id}: {cell.cannot_run or 'can run'}"
+            console.print(wrapped(console, line, further="  "))
         for cell_id, alone in times.items():
             console.print(f"\n{cell_id}: at least {format_ms(alone.diffuse_ms)} ms of diffuse")
             for kernel, ms in alone.kernels_ms.items():

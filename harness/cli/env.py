@@ -2,21 +2,26 @@
 
 import json
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.text import Text
 
+from harness.cli.progress import pick_watcher
+from harness.cli.tables import make_console, wrapped
 from harness.environments import bundle, images, requirement_locks
 from harness.environments.built import (
+    BuiltEnvironment,
     build_environment,
     built_copies,
     folder_of,
     remove_environment,
 )
 from harness.environments.declared import Environment, load_environments
-from harness.environments.sides import DOCKER, SANDBOXES
+from harness.environments.sides import DOCKER, SANDBOXES, build_each
 from harness.errors import UsageFault
 from harness.plan.suites import pick
 from harness.sandboxes import engine
@@ -54,12 +59,14 @@ def build_command(name: str, sandbox: str | None, base: str, buildkit: bool) -> 
     Example: fdbench env build diffusers
              fdbench env build all --base registry.example/cuda:13
     """
-    for one in _named(name):
-        if _in_containers(sandbox):
-            made = images.build(one, click.echo, base=base, buildkit=buildkit)
-            click.echo(f"{one}: {made.image}")
-        else:
-            click.echo(f"{one}: {build_environment(one, click.echo).folder}")
+    in_containers = _in_containers(sandbox)
+    make: Callable[[str, Callable[[str], None]], BuiltEnvironment]
+    make = (
+        partial(images.build, base=base, buildkit=buildkit) if in_containers else build_environment
+    )
+    with pick_watcher() as watcher:
+        for made in build_each(_named(name), make, watcher.note):
+            click.echo(f"{made.name}: {made.image if in_containers else made.folder}")
 
 
 @env_group.command("list")
@@ -75,16 +82,24 @@ def list_command(as_json: bool) -> None:
         listed = [_describe(name, known[name], here) for name in known]
         click.echo(json.dumps(listed, indent=1))
         return
+    console = make_console()
     for name, declared in known.items():
-        found = _describe(name, declared, here)
-        click.echo(f"{name} ({declared.role}): {declared.title}")
-        click.echo(f"  {declared.description}")
-        for one in found["on_disk"] + found["images"]:
-            old = "" if one["current"] else "  (of an earlier declaration; fdbench env rm)"
-            size = f"{one['bytes'] / 2**20:.0f} MiB"
-            click.echo(f"  {one['digest'][:12]}  {size}  {one.get('folder') or one['image']}{old}")
-        if not found["built"] and not any(one["current"] for one in found["images"]):
-            click.echo(f"  not built; fdbench env build {name}")
+        for number, line in enumerate(_lines(declared, _describe(name, declared, here))):
+            indent = "  " if number else ""
+            console.print(Text(wrapped(console, line, indent, further="    ")))
+
+
+def _lines(declared: Environment, found: dict[str, Any]) -> Iterator[str]:
+    """An environment as people read it."""
+    name = found["name"]
+    yield f"{name} ({declared.role}): {declared.title}"
+    yield declared.description
+    for one in found["on_disk"] + found["images"]:
+        old = "" if one["current"] else "  (of an earlier declaration; fdbench env rm)"
+        size = f"{one['bytes'] / 2**20:.0f} MiB"
+        yield f"{one['digest'][:12]}  {size}  {one.get('folder') or one['image']}{old}"
+    if not found["built"] and not any(one["current"] for one in found["images"]):
+        yield f"not built; fdbench env build {name}"
 
 
 def _describe(name: str, declared: Environment, has_engine: bool) -> dict[str, Any]:

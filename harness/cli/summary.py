@@ -1,14 +1,26 @@
 """Verdicts and latency table on a terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness.cli.tables import make_console, make_table
+from rich.console import Console
+from rich.text import Text
+
+from harness.cli.tables import (
+    VERDICT_STYLES,
+    make_console,
+    make_grouped,
+    make_table,
+    print_table,
+    wrapped,
+)
 from harness.errors import ExitCode
 from harness.integrity.import_record import read_records
 from harness.records import PairRow
-from harness.store.run import open_run
+from harness.store.run import Store, open_run
 from harness.units import format_interval, format_ms, format_percent
 from reports.latency import LatencyRow, latency_rows
+from reports.verdicts import times_note
 
 MEANING = {
     ExitCode.PASS: "pass",
@@ -32,6 +44,8 @@ _HEADINGS = (
     "FlashDreams (ms)",
     "Speedup",
 )
+_VERDICT_WIDTH = 13
+_STYLES = {ExitCode.PASS: "green", ExitCode.INCOMPLETE: "yellow", ExitCode.INCONCLUSIVE: "yellow"}
 
 
 def _speedup(row: LatencyRow) -> str:
@@ -48,8 +62,33 @@ def print_summary(folder: Path, code: ExitCode) -> None:
     run = open_run(folder)
     console = make_console()
     console.print()
-    for pair in run.read_rows(PairRow):
-        console.print(f"{pair.verdict:<13}{pair.cell_id}\n{'':<13}{pair.reason}")
+    _print_verdicts(run.read_rows(PairRow), console)
+    _print_latency(run, console)
+    brought = read_records(run)
+    if brought:
+        console.print(f"\n{len(brought)} imported logs, parsed here and measured elsewhere")
+    if not run.read_record().cells:
+        console.print("no cell was planned: nothing was measured here, so nothing can pass")
+    meaning = (MEANING[code], _STYLES.get(code, "red"))
+    console.print(Text.assemble(f"\nexit code {int(code)}: ", meaning))
+
+
+def _print_verdicts(pairs: Sequence[PairRow], console: Console) -> None:
+    """Each verdict beside its cell, or above it where the longest cell has no room there."""
+    longest = max((len(pair.cell_id) for pair in pairs), default=0)
+    is_beside = _VERDICT_WIDTH + longest <= console.width
+    indent = (_VERDICT_WIDTH if is_beside else 2) * " "
+    for pair in pairs:
+        verdict = Text(pair.verdict, VERDICT_STYLES.get(pair.verdict, ""))
+        gap = (_VERDICT_WIDTH - len(pair.verdict)) * " " if is_beside else f"\n{indent}"
+        console.print(Text.assemble(verdict, gap, pair.cell_id))
+        console.print(wrapped(console, pair.reason, indent))
+
+
+def _print_latency(run: Store, console: Console) -> None:
+    """The latency table; without speed-ups where the times mean nothing."""
+    note = times_note(run.read_record())
+    headings = _HEADINGS[:-1] if note else _HEADINGS
     rows = [
         (
             f"{row.recipe} ({row.variant})" if row.variant else row.recipe,
@@ -59,15 +98,13 @@ def print_summary(folder: Path, code: ExitCode) -> None:
             format_ms(row.upstream_ms),
             format_ms(row.flashdreams_ms),
             row.withheld or _speedup(row),
-        )
+        )[: len(headings)]
         for row in latency_rows(run)
     ]
-    if rows:
-        console.print()
-        console.print(make_table(_HEADINGS, rows, left=4))
-    brought = read_records(run)
-    if brought:
-        console.print(f"\n{len(brought)} imported logs, parsed here and measured elsewhere")
-    if not run.read_record().cells:
-        console.print("no cell was planned: nothing was measured here, so nothing can pass")
-    console.print(f"\nexit code {int(code)}: {MEANING[code]}")
+    if not rows:
+        return
+    console.print()
+    if note:
+        console.print(wrapped(console, f"{note} So no speedup is shown."), end="\n\n")
+    grouped = make_grouped(headings, rows, by=range(3))
+    print_table(console, make_table(headings, rows, left=4), grouped)

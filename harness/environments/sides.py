@@ -1,13 +1,16 @@
 """The environments of a plan's sides, in the kind of sandbox that was asked for."""
 
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from harness.environments import images
 from harness.environments.built import BuiltEnvironment, build_environment
 from harness.errors import UsageFault
 from harness.records import Plan, PlannedCell
+from harness.units import format_duration
 
 PROCESS, DOCKER = SANDBOXES = ("process", "docker")
 """Where trials run."""
@@ -27,9 +30,47 @@ def build_sides(
     """
     names = dict.fromkeys(by_candidate(planned.cells))
     names |= {trial.side.environment: None for cell in planned.cells for trial in cell.trials}
-    if sandbox == DOCKER:
-        return {name: images.build(name, note, folder, base) for name in names}
-    return {name: build_environment(name, note, folder) for name in names}
+    make: Callable[[str, Callable[[str], None]], BuiltEnvironment]
+    make = (
+        partial(images.build, folder=folder, base=base)
+        if sandbox == DOCKER
+        else partial(build_environment, folder=folder)
+    )
+    return {made.name: made for made in build_each(list(names), make, note)}
+
+
+def build_each(
+    names: Sequence[str],
+    make: Callable[[str, Callable[[str], None]], BuiltEnvironment],
+    note: Callable[[str], None],
+) -> Iterator[BuiltEnvironment]:
+    """Environments one after the other; what takes time is noted with its place among them.
+
+    Args:
+        names: Of the environments.
+        make: Returns the environment of a name, and tells what takes time.
+        note: Told what takes time, and afterwards how long it took.
+    """
+    for number, name in enumerate(names, start=1):
+        notes = _Notes(f"{number} of {len(names)}", note)
+        made = make(name, notes.add)
+        if notes.since_s is not None:
+            notes.add(f"{name} took {format_duration(time.monotonic() - notes.since_s)}")
+        yield made
+
+
+class _Notes:
+    """Notes about one environment of several."""
+
+    def __init__(self, place: str, note: Callable[[str], None]) -> None:
+        self._place, self._note = place, note
+        self.since_s: float | None = None
+        """When the first came."""
+
+    def add(self, text: str) -> None:
+        if self.since_s is None:
+            self.since_s = time.monotonic()
+        self._note(f"{self._place}: {text}")
 
 
 def by_candidate(cells: Iterable[PlannedCell]) -> dict[str, list[PlannedCell]]:
