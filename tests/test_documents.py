@@ -49,7 +49,9 @@ def test_docs_puts_back_what_was_changed_by_hand_and_nothing_else(checkout):
     """Only what stands between the marks is fdbench's."""
     before = (checkout / "README.md").read_text()
     assert "441&nbsp;→&nbsp;344" in before
-    (checkout / "README.md").write_text(before.replace("441&nbsp;→&nbsp;344", "441&nbsp;→&nbsp;144") + "by hand\n")
+    (checkout / "README.md").write_text(
+        before.replace("441&nbsp;→&nbsp;344", "441&nbsp;→&nbsp;144") + "by hand\n"
+    )
     done = fdbench("docs", checkout)
 
     assert (done.code, done.err) == (0, "")

@@ -162,7 +162,7 @@ def test_note_has_a_clock_that_runs_while_it_blocks(clock, columns):
     """Drawn again it says how long it takes already; the longest name does not push it out."""
     shown = Shown(columns)
     longest = max(load_environments(), key=len)
-    shown.watcher.note(f"1 of 3: making environment {longest}, some minutes")
+    shown.watcher.note(f"1 of 3: building environment {longest} (a few minutes)")
     before = shown.lines
     clock.now_s += 135
     (line,) = shown.lines
@@ -178,12 +178,12 @@ def test_terminal_is_drawn_again_without_being_told(monkeypatch):
     screen = look_like_terminal(monkeypatch, 80)
     monkeypatch.setattr("sys.stdout", screen)
     with pick_watcher() as watcher:
-        watcher.note("1 of 3: making environment left, some minutes")
+        watcher.note("1 of 3: building environment left (a few minutes)")
         time.sleep(1.4)
     drawn = screen.getvalue()
 
-    assert "0 s · 1 of 3: making environment left" in drawn
-    assert "1 s · 1 of 3: making environment left" in drawn
+    assert "0 s · 1 of 3: building environment left" in drawn
+    assert "1 s · 1 of 3: building environment left" in drawn
 
 
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
@@ -191,10 +191,10 @@ def test_pipe_gets_lines_whatever_the_environment_says(monkeypatch, capsys, vari
     """CI that wants colours has no line that changes in place."""
     monkeypatch.setenv(variable, "1")
     with pick_watcher() as watcher:
-        watcher.note("1 of 3: making environment left, some minutes")
+        watcher.note("1 of 3: building environment left (a few minutes)")
 
     assert type(watcher) is PlainWatcher
-    assert capsys.readouterr().out == "1 of 3: making environment left, some minutes\n"
+    assert capsys.readouterr().out == "1 of 3: building environment left (a few minutes)\n"
 
 
 def test_builds_have_their_place_and_say_how_long_they_took(clock):
@@ -203,16 +203,16 @@ def test_builds_have_their_place_and_say_how_long_they_took(clock):
 
     def make(name, report) -> BuiltEnvironment:
         if name != "there":
-            report(f"making environment {name}, some minutes")
+            report(f"building environment {name} (a few minutes)")
             clock.now_s += 200
         return SimpleNamespace(name=name)
 
     names = ["left", "there", "right"]
     assert [made.name for made in build_each(names, make, said.append)] == names
     assert said == [
-        "1 of 3: making environment left, some minutes",
+        "1 of 3: building environment left (a few minutes)",
         "1 of 3: left took 3 min 20 s",
-        "3 of 3: making environment right, some minutes",
+        "3 of 3: building environment right (a few minutes)",
         "3 of 3: right took 3 min 20 s",
     ]
 
@@ -229,4 +229,4 @@ def test_env_build_says_which_of_how_many(tmp_path):
     first, *others = load_environments()
 
     assert done.code == 5, done.text
-    assert f"1 of {1 + len(others)}: making environment {first}, some minutes\n" in done.text
+    assert f"1 of {1 + len(others)}: building environment {first} (a few minutes)\n" in done.text

@@ -124,7 +124,7 @@ def _make(name: str, declared: Environment, target: Path, report: Callable[[str]
     with claimed(target):
         if (target / _MARKER).exists():  # another host has made it meanwhile
             return
-        report(f"making environment {name}, some minutes")
+        report(f"building environment {name} (a few minutes)")
         shutil.rmtree(target, ignore_errors=True)
         _install(name, declared, target)
         _write_marker(target, name, _digest(declared))

@@ -97,7 +97,7 @@ def build(
     with FileLock(cache_dir() / "envs" / f"image-{name}.lock"):
         image = find(name, folder, base)
         if image is None:
-            report(f"building the image of {name}, some minutes")
+            report(f"building the image of {name} (a few minutes)")
             image = _build(name, folder, base or DEFAULT_BASE, buildkit=buildkit)
     seen = verify(image, folder)
     code_digest, code = stage_code(folder / name)
