@@ -167,8 +167,8 @@ def test_note_has_a_clock_that_runs_while_it_blocks(clock, columns):
     clock.now_s += 135
     (line,) = shown.lines
 
-    assert before[0].startswith("0 s · 1 of 3: making")
-    assert line.startswith("2 min 15 s · 1 of 3: making")
+    assert before[0].startswith("0 s · 1 of 3: building")
+    assert line.startswith("2 min 15 s · 1 of 3: building")
     assert len(line) <= columns
     assert f"environment {longest}" in line or columns == 60
 
