@@ -10,6 +10,7 @@ FdbenchError
 A failed gate is not an error but a result: see ``ExitCode`` and ``harness.judging.gates``.
 """
 
+import shlex
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -43,6 +44,11 @@ def worst(codes: Iterable[ExitCode]) -> ExitCode:
     """The code that stands for several results; no result at all is incomplete."""
     present = set(codes)
     return next((code for code in WORST_FIRST if code in present), ExitCode.INCOMPLETE)
+
+
+def fdbench_command(*words: object) -> str:
+    """A command for a message, quoted so that it can be pasted into a shell."""
+    return shlex.join(["fdbench", *map(str, words)])
 
 
 class FdbenchError(Exception):

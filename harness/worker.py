@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from harness.environments.built import BuiltEnvironment
-from harness.errors import FdbenchError, Interrupted
+from harness.errors import FdbenchError, Interrupted, fdbench_command
 from harness.integrity import resume
 from harness.judging import cell_verdict
 from harness.machine import gpus, telemetry
@@ -68,8 +68,8 @@ class Worker:
             self._leave(cells)
             raise Interrupted(
                 f"stopped; finished trials are in {self.store.folder}\n"
-                f"What they show: fdbench report {self.store.folder}\n"
-                f"The rest: fdbench run --resume {self.store.folder}"
+                f"What they show: {fdbench_command('report', self.store.folder)}\n"
+                f"The rest: {fdbench_command('run', '--resume', self.store.folder)}"
             ) from error
         except FdbenchError:
             with suppress(FdbenchError):  # the first fault is what to tell

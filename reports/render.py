@@ -8,7 +8,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from harness.errors import EnvironmentFault
+from harness.errors import EnvironmentFault, fdbench_command
 from harness.store.durable import write_text
 from harness.units import format_duration, format_error, format_interval, format_ms, format_percent
 from reports.page import build_page
@@ -73,7 +73,7 @@ def _write(folder: Path, texts: Mapping[str, str]) -> Path:
     except OSError as error:
         raise EnvironmentFault(
             f"the report cannot be written: {error.filename2 or report}: {error.strerror}\n"
-            f"Clear that place, then: fdbench report {folder}"
+            f"Clear that place, then: {fdbench_command('report', folder)}"
         ) from error
     return report
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.errors import fdbench_command
 from harness.imported_records import Basis, Origin
 from harness.integrity import imports
 from harness.integrity.import_record import ImportRecord
@@ -65,7 +66,7 @@ def import_command(
         click.echo(f"imported   {record.import_id}: {_describe(record)}")
     for record in old:
         click.echo(f"was there  {record.import_id}: {record.source}, of {record.imported}")
-    click.echo(f"See them beside the rest: fdbench report {into}")
+    click.echo(f"See them beside the rest: {fdbench_command('report', into)}")
 
 
 def _plain(records: list[ImportRecord]) -> list[dict[str, object]]:

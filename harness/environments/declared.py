@@ -1,6 +1,7 @@
 """What ``upstream_envs/<name>/env.toml`` declares."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,10 +102,11 @@ def declared_in(folder: Path, name: str) -> Environment:
     """
     declared = load_environments(folder)
     if name not in declared and folder != ENVIRONMENTS_DIR:
+        copied = shlex.join(["cp", "-r", str(ENVIRONMENTS_DIR / name), str(folder)])
         raise UsageFault(
             f"{folder} declares no environment {name!r}: no {name}/env.toml in it; "
             f"it has {', '.join(declared) or 'none'}\n"
-            f"Copy one to start from: cp -r {ENVIRONMENTS_DIR / name} {folder}; or leave --envs out"
+            f"Copy one to start from: {copied}; or leave --envs out"
         )
     return declared[pick("env", name, declared)]
 

@@ -24,7 +24,7 @@ from filelock import FileLock
 from harness.environments import requirement_locks
 from harness.environments.built import BuiltEnvironment, cache_dir, stage_code, stage_source
 from harness.environments.declared import ENVIRONMENTS_DIR, declared_in, load_environments
-from harness.errors import EnvironmentFault, UsageFault
+from harness.errors import EnvironmentFault, UsageFault, fdbench_command
 from harness.sandboxes.engine import connect, engine_faults
 from harness.sandboxes.start import run_to_end
 from harness.store.durable import beside
@@ -193,8 +193,8 @@ def export(image: Image, path: Path) -> None:
     """
     if path.is_dir():
         raise UsageFault(
-            f"{path} is a folder; name a file: fdbench env export {image.name} "
-            f"{path / image.name}.tar"
+            f"{path} is a folder; name a file: "
+            f"{fdbench_command('env', 'export', image.name, path / f'{image.name}.tar')}"
         )
     made = beside(path)
     try:
@@ -224,7 +224,7 @@ def load(path: Path) -> list[Image]:
         except ImageLoadError as error:  # the engine is well, the file is not
             raise UsageFault(
                 f"{path} is no image that the engine can read: {error}\n"
-                f"Make it where the image is: fdbench env export NAME {path.name}"
+                f"Make it where the image is: {fdbench_command('env', 'export', 'NAME', path.name)}"
             ) from error
     found = [_image(one.attrs) for one in loaded if _NAME in (one.labels or {}) and one.tags]
     if not found:

@@ -8,6 +8,7 @@ under the declared paths have the digest that the environment file holds.
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -166,7 +167,8 @@ def _require_clean(name: str, source: Source, clone: Path) -> None:
     if head != source.commit:
         raise EnvironmentFault(
             f"environment {name}: wrong commit: {clone} is at {head[:12]}, "
-            f"pinned is {source.commit[:12]}\nThen: git -C {clone} checkout {source.commit}"
+            f"pinned is {source.commit[:12]}\n"
+            f"Then: {shlex.join(['git', '-C', str(clone), 'checkout', source.commit])}"
         )
     status = _git(name, clone, "status", "--porcelain", "--untracked-files=all")
     changes = [line for line in status.splitlines() if _LATER_CACHES[0] not in line]
@@ -174,7 +176,7 @@ def _require_clean(name: str, source: Source, clone: Path) -> None:
         raise EnvironmentFault(
             f"environment {name}: dirty source: in {clone} {changes[0].strip()!r} "
             f"and {len(changes) - 1} more differ from {source.commit[:12]}\n"
-            f"What differs: git -C {clone} status"
+            f"What differs: {shlex.join(['git', '-C', str(clone), 'status'])}"
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.environments.built import BuiltEnvironment
-from harness.errors import UsageFault
+from harness.errors import UsageFault, fdbench_command
 from harness.plan import suites
 from harness.plan.overrides import parse_side
 from harness.records import PairRow, Plan, PlannedCell, TelemetryRow, TrialRow
@@ -39,7 +39,7 @@ def refuse_changed_plan(run_store: Store, suite_name: str, suite: suites.Suite, 
         files = [name for name in after if before.get(name) != after[name]] or ["fdbench itself"]
         raise UsageFault(
             f"{run_store.folder} cannot go on: {' and '.join(files)} changed since it began "
-            f"({changed[0]})\nPut that back, or start a new run: fdbench run --suite {record.suite}"
+            f"({changed[0]})\nPut that back, or start a new run: {_anew(record)}"
         )
 
 
@@ -55,8 +55,13 @@ def _refuse_other_protocol(run_store: Store, record: RunRecord) -> None:
         raise UsageFault(
             f"{run_store.folder} was begun under protocol {others[0]} and this is protocol "
             f"{PROTOCOL_VERSION}: it can be reported and checked, and gets no further trial\n"
-            f"Start a new run: fdbench run --suite {record.suite} --gpu {record.device}"
+            f"Start a new run: {_anew(record)}"
         )
+
+
+def _anew(record: RunRecord, *more: str) -> str:
+    """What to type for a new run of the same suite on the same device."""
+    return fdbench_command("run", "--suite", record.suite_file, "--gpu", record.device, *more)
 
 
 def _changed_fields(before: PlannedCell, after: PlannedCell | None) -> str:
@@ -101,7 +106,7 @@ def refuse_changed_environments(
             raise UsageFault(
                 f"{run_store.folder} cannot go on: {' and '.join(changed)} of environment "
                 f"{env.name} changed since {row.cell_id} began\n"
-                "Put that back, or start a new run: fdbench run"
+                f"Put that back, or start a new run: {_anew(record)}"
             )
 
 
@@ -125,7 +130,7 @@ def refuse_other_options(
         if value and value != began[option]:
             raise UsageFault(
                 f"{where} was begun with {began[option] or 'no'} {option}: leave {option} {value} "
-                "out, or start a new run: fdbench run --suite NAME --gpu KEY"
+                f"out, or start a new run: {_anew(record)}"
             )
 
 
@@ -144,7 +149,8 @@ def refuse_other_gpus(run_store: Store, cell_id: str, uuids: tuple[str, ...]) ->
         raise UsageFault(
             f"{cell_id} began on {', '.join(sorted(began_on))}, and here is "
             f"{', '.join(uuids)}: both sides of a cell run on one GPU\n"
-            f"Go on there, or measure it in a run of its own: fdbench run --only {cell_id}"
+            "Go on there, or measure it in a run of its own: "
+            f"{_anew(run_store.read_record(), '--only', cell_id)}"
         )
 
 
@@ -162,7 +168,8 @@ def refuse_pruned(run_store: Store, cell_id: str) -> None:
     if any(not (run_store.folder / one.path).exists() for one in gone):
         raise UsageFault(
             f"{cell_id} began in {run_store.folder}, and its captures were pruned before it had a "
-            f"verdict\nMeasure it in a run of its own: fdbench run --only {cell_id}"
+            "verdict\nMeasure it in a run of its own: "
+            f"{_anew(run_store.read_record(), '--only', cell_id)}"
         )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from harness.errors import EnvironmentFault, IntegrityFault, UsageFault
+from harness.errors import EnvironmentFault, IntegrityFault, UsageFault, fdbench_command
 from harness.machine.owners import claim_of, claimed, is_claimed, place_of_claim
 from harness.records import PairRow, ParityRow, PlannedCell, TrialRow
 from harness.store.durable import disk_faults, files_in, sync, write_synced
@@ -347,7 +347,9 @@ def pointing_to_fsck(folder: Path) -> Iterator[None]:
     try:
         yield
     except IntegrityFault as fault:
-        raise IntegrityFault(f"{fault}\nSee everything: fdbench fsck {folder}") from fault
+        raise IntegrityFault(
+            f"{fault}\nSee everything: {fdbench_command('fsck', folder)}"
+        ) from fault
 
 
 def require_new(folder: Path) -> None:
