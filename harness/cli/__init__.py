@@ -3,11 +3,12 @@
 import errno
 import importlib
 import sys
-from typing import Final
+from typing import Any, Final
 
 import click
 
-from harness.errors import ExitCode, FdbenchError
+from harness.cli import pipes
+from harness.errors import EnvironmentFault, ExitCode, FdbenchError
 from harness.sandboxes.untrusted import printable
 
 COMMANDS: Final = {
@@ -55,6 +56,19 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and end quietly where nobody reads what it prints."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            if not pipes.hush():  # the pipe of something else, which click would not tell apart
+                raise EnvironmentFault(_describe(error)) from error
+        except SystemExit as error:
+            if not pipes.is_of_a_pipe(error):
+                raise
+            pipes.hush()
+        return pipes.CLOSED
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the commands' lines without importing any of them."""
         with formatter.section("Commands"):
@@ -76,6 +90,16 @@ def fdbench() -> None:
 
 
 def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        code = _run()
+    except BrokenPipeError:  # nobody reads its message
+        pipes.hush()
+        code = pipes.CLOSED
+    sys.exit(code)
+
+
+def _run() -> int:
     """Run the command line; the only place where an error becomes a message and an exit code."""
     try:
         code = fdbench.main(prog_name="fdbench", standalone_mode=False)
@@ -91,7 +115,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("fdbench: stopped; what had finished is kept", err=True)
         code = ExitCode.INCOMPLETE
-    sys.exit(code)
+    return int(code or 0)
 
 
 _IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY)

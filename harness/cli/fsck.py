@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.pipes import answering
 from harness.errors import ExitCode
 from harness.integrity import repair
 from harness.integrity.findings import Finding
@@ -20,8 +21,7 @@ from harness.store.run import CAPTURES, Store, open_run
     "--prune", "mode", flag_value="prune", help="Remove captured tensors; keep their digests."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.pass_context
-def fsck_command(ctx: click.Context, run: Path, mode: str | None, as_json: bool) -> None:
+def fsck_command(run: Path, mode: str | None, as_json: bool) -> None:
     """Verify everything in RUN: manifest, schema, and each row against its raw evidence.
 
     Exits 0 if all is well and 7 if anything is wrong or lost.
@@ -41,12 +41,12 @@ def fsck_command(ctx: click.Context, run: Path, mode: str | None, as_json: bool)
         return
     mended, left = _look(run_store, repairs=mode == "repair")
     code = ExitCode.INTEGRITY if left else ExitCode.PASS
-    if as_json:
-        listed = {"run": str(run), "mended": _plain(mended), "findings": _plain(left)}
-        click.echo(json.dumps(listed | {"exit_code": int(code)}))
-    else:
-        _print(run, mended, left)
-    ctx.exit(code)
+    with answering(code):
+        if as_json:
+            listed = {"run": str(run), "mended": _plain(mended), "findings": _plain(left)}
+            click.echo(json.dumps(listed | {"exit_code": int(code)}))
+        else:
+            _print(run, mended, left)
 
 
 def _look(run_store: Store, *, repairs: bool) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:

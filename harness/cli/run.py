@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from harness import workflow
+from harness.cli.pipes import answering
 from harness.cli.progress import pick_watcher
 from harness.cli.summary import print_summary
 from harness.environments import sides
@@ -132,9 +133,9 @@ def run_command(
     from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
 
     page = render_run(folder)
-    print_summary(folder, code)
-    click.echo(f"report: {page}")
-    ctx.exit(code)
+    with answering(code):
+        print_summary(folder, code)
+        click.echo(f"report: {page}")
 
 
 def _typed(ctx: click.Context) -> list[str]:

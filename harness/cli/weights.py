@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.pipes import answering
 from harness.environments import weights
 from harness.environments.weights import LOCK_FILE, Found, PinState
 from harness.errors import ExitCode, worst
@@ -64,8 +65,7 @@ def pin_command(recipes: tuple[str, ...], path: Path, as_json: bool) -> None:
 @click.argument("recipes", nargs=-1)
 @_lock_option
 @_json_option
-@click.pass_context
-def verify_command(ctx: click.Context, recipes: tuple[str, ...], path: Path, as_json: bool) -> None:
+def verify_command(recipes: tuple[str, ...], path: Path, as_json: bool) -> None:
     """Compare the checkpoints of RECIPES, or all that are pinned, with their pins; offline.
 
     Exits 0 if every file is here and as it was pinned, 7 if one was changed, 5 if one is missing or
@@ -78,13 +78,12 @@ def verify_command(ctx: click.Context, recipes: tuple[str, ...], path: Path, as_
     wanted = weights.checkpoints_of(recipes) if recipes else list(pins.checkpoints)
     found = list(weights.verify(wanted, pins))
     code = worst(_CODES[one.state] for one in found) if found else ExitCode.ENVIRONMENT
-    if as_json:
-        click.echo(
-            json.dumps({"exit_code": int(code), "files": list(map(asdict, found))}, indent=1)
-        )
-    else:
-        _print(found, code, path)
-    ctx.exit(code)
+    with answering(code):
+        if as_json:
+            answer = {"exit_code": int(code), "files": list(map(asdict, found))}
+            click.echo(json.dumps(answer, indent=1))
+        else:
+            _print(found, code, path)
 
 
 def _print(found: list[Found], code: ExitCode, path: Path) -> None:
