@@ -51,6 +51,13 @@ def fdbench_command(*words: object) -> str:
     return shlex.join(["fdbench", *map(str, words)])
 
 
+def in_words(error: Exception) -> str:
+    """What an error says, without the number and the path that the system adds."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+
+
 class FdbenchError(Exception):
     """Base of every error that fdbench reports in one message; never raised itself."""
 

@@ -50,7 +50,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
     suite, planned = _make_plan(request)
     passed = sides.passed_on(request.passed)
     here = fingerprint.read_machine()
-    _require_gpus(here, request.device, planned)
+    _require_gpus(here, planned)
     require_new(request.out)
     built = _build_sides(planned, request, watcher)
     times = _kernel_times(planned.cells, built, watcher)
@@ -166,7 +166,7 @@ def _go_on(
     run_store = open_run(request.out)
     resume.refuse_changed_plan(run_store, request.suite, suite, full)
     planned = replace(full, cells=tuple(c for c in full.cells if c.cell_id in wanted))
-    _require_gpus(here, request.device, planned)
+    _require_gpus(here, planned)
     before = run_store.read_record()
     if before.state == RunState.FINISHED and not open_cells(run_store, wanted):
         watcher.planned(replace(planned, cells=()))
@@ -231,15 +231,15 @@ def _kernel_times(
     return times
 
 
-def _require_gpus(here: fingerprint.Machine, device_key: str, planned: Plan) -> None:
+def _require_gpus(here: fingerprint.Machine, planned: Plan) -> None:
     """Refuse a device that is not here, has too few GPUs, or is in use by somebody else.
 
     Raises:
         EnvironmentFault: It is one of these.
     """
-    device = suites.load_devices()[device_key]
+    device = suites.load_devices()[planned.device]
     most = max((t.job.gpus for cell in planned.cells for t in cell.trials), default=1)
-    fingerprint.require_device(here, device_key, device, most)
+    fingerprint.require_device(here, planned.device, device, most)
     if device.torch_device == "cuda":
         # Where another fdbench has them, they are waited for and looked at before each cell.
         with gpus.leased_now(gpus.pick_gpus(most)) as ours:

@@ -320,7 +320,7 @@ def test_resume_does_not_hide_a_loss(place, undisturbed, tmp_path):
     [
         (["--resume", "x", "--suite", "smoke"], "without --suite"),
         (["--into", "x", "--out", "y", "--suite", "smoke", "--gpu", "cpu"], "give one"),
-        (["--gpu", "cpu"], "Missing option '--suite'"),
+        (["--gpu", "cpu"], "Missing --suite"),
         (["--resume", "no-such-run"], "is not a run"),
     ],
 )

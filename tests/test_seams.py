@@ -141,7 +141,7 @@ def test_inputs_of_a_step_are_named_by_it():
             {"input_names": ["hd_map"]}, "unknown input 'hd_map'; nearest: hdmap", id="input"
         ),
         pytest.param({"weights_rule": "sharpe"}, "nearest: sharp", id="rule"),
-        pytest.param({"weights_from": "gpu"}, "nearest: device, file", id="source"),
+        pytest.param({"weights_from": "gpu"}, "known: device, file", id="source"),
     ],
 )
 def test_unknown_name_in_a_side_is_told_the_nearest(overrides, said):

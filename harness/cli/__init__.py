@@ -56,6 +56,20 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; an unknown one is told the nearest, as click tells those it has itself.
+
+        Raises:
+            NoSuchCommand: There is none of that name.
+        """
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            said = f"No such command {name!r}."
+            raise click.NoSuchCommand(name.lower(), said, possibilities=COMMANDS, ctx=ctx)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and end quietly where nobody reads what it prints."""
         try:

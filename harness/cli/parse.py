@@ -19,6 +19,7 @@ from harness.plan import suites
 from harness.plan.sampling import phase_at
 from harness.plan.suites import Recipe
 from harness.records import LogStep
+from harness.units import format_words
 
 Timed = list[tuple[str, LogStep]]
 """Phase and step; a progress bar has no phase."""
@@ -55,12 +56,18 @@ def parse_command(
         _print_figures(parsed, log, as_json=as_json)
         return
     if slug is None or device is None:
-        missing, kind = ("--recipe", "recipes") if slug is None else ("--gpu", "devices")
+        said = {
+            "--recipe": (slug, "fdbench list recipes"),
+            "--gpu": (device, "fdbench list devices"),
+        }
+        missing = {flag: see for flag, (value, see) in said.items() if value is None}
         raise UsageFault(
-            f"{log}: say with {missing} what its AR steps are of (see: fdbench list {kind})"
+            f"{log}: say what its AR steps are of with {format_words(list(missing))} "
+            f"(see: {format_words(list(missing.values()))})"
         )
     recipes, devices = suites.load_recipes().recipes, suites.load_devices()
-    recipe = recipes[suites.pick("recipe", slug, recipes)]
+    slug = suites.pick("recipe", slug, recipes)
+    recipe = recipes[slug]
     title = f"{slug} on {devices[suites.pick('device', device, devices)].name}"
     timed = _timed(parsed, recipe, log, blocks)
     if as_json:

@@ -7,6 +7,7 @@ from functools import cache
 
 import click
 
+from harness.cli.named import suite_and_device
 from harness.environments.declared import Environment, command_words, driven, load_environments
 from harness.plan import suites
 from harness.plan.cells import cell_id_of, make_plan, need_of
@@ -43,15 +44,16 @@ class CellOutline:
 
 
 @click.command("plan")
-@click.option("--suite", required=True, help="Suite name (see: fdbench list suites) or TOML file.")
-@click.option("--gpu", "device", required=True, help="Device key; it need not be in this machine.")
+@click.option("--suite", help="Suite name (see: fdbench list suites) or TOML file.")
+@click.option("--gpu", "device", help="Device key; it need not be in this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def plan_command(suite: str, device: str, as_json: bool) -> None:
+def plan_command(suite: str | None, device: str | None, as_json: bool) -> None:
     """Show every cell of a suite: commands, what it needs, or why it cannot run.
 
     \b
     Example: fdbench plan --suite per-step --gpu gb200
     """
+    suite, device = suite_and_device(suite, device, "plan")
     outlines = outline(suite, device)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in outlines], indent=1))
@@ -71,12 +73,14 @@ def outline(suite_name: str, device_key: str) -> list[CellOutline]:
         UsageFault: There is no such suite or device, or the suite is not what it should be.
     """
     suite, planned = make_plan(suite_name, device_key, driven(_declared()))
-    recipes, device = suites.load_recipes(), suites.load_devices()[device_key]
+    recipes, device = suites.load_recipes(), suites.load_devices()[planned.device]
     cells: tuple[PlannedCell | UnsupportedCell, ...] = (*planned.cells, *planned.unsupported)
     known = {cell.cell_id: cell for cell in cells}
     is_full = suite.size == "full"
     return [
-        _outline_cell(known[cell_id_of(cell, device_key)], cell.recipe, recipes, device, is_full)
+        _outline_cell(
+            known[cell_id_of(cell, planned.device)], cell.recipe, recipes, device, is_full
+        )
         for cell in suite.cells
     ]
 

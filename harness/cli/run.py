@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from harness import workflow
+from harness.cli.named import suite_and_device
 from harness.cli.pipes import answering
 from harness.cli.progress import pick_watcher
 from harness.cli.summary import print_summary
@@ -167,14 +168,12 @@ def _chosen_sandbox(sandbox: str | None, typed: Collection[str]) -> str:
 def _request(
     suite: str | None, device: str | None, out: Path | None, environments_dir: Path, only: str
 ) -> workflow.RunRequest:
-    for flag, value in (("--suite", suite), ("--gpu", device)):
-        if not value:
-            raise click.UsageError(f"Missing option '{flag}'.")
+    suite, device = suite_and_device(suite, device, "run")
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     return workflow.RunRequest(
-        suite=suite or "",
-        device=device or "",
-        out=out or Path("runs") / f"{Path(suite or '').stem}-{device}-{started}",
+        suite=suite,
+        device=device,
+        out=out or Path("runs") / f"{Path(suite).stem}-{device}-{started}",
         environments_dir=environments_dir,
         only=only,
     )

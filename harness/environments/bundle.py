@@ -16,7 +16,7 @@ from harness.environments import requirement_locks
 from harness.environments.built import stage_source
 from harness.environments.declared import ENVIRONMENTS_DIR, load_environments
 from harness.environments.requirement_locks import normalised
-from harness.errors import EnvironmentFault, UsageFault
+from harness.errors import EnvironmentFault, UsageFault, in_words
 
 MACHINES = ("x86_64", "aarch64")
 """Processors of GPU machines."""
@@ -107,7 +107,7 @@ def collect(names: Sequence[str], folder: Path, host: Host, report: Callable[[st
         folder.parent.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".bundle-"))
     except OSError as error:
-        raise UsageFault(f"{folder} cannot be made: {error}") from error
+        raise UsageFault(f"{folder} cannot be made: {in_words(error)}") from error
     try:
         _copy_sources(names, place / "sources", report)
         report("fetching what the environments need and that machine lacks")

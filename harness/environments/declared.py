@@ -12,7 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from harness.errors import UsageFault
 from harness.plan.known_names import known
-from harness.plan.suites import load_toml, pick
+from harness.plan.suites import pick
+from harness.plan.toml_files import load_toml
 from harness.records import Driven, Role, Source
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]

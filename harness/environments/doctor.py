@@ -16,7 +16,7 @@ from harness.environments.images import images_of
 from harness.errors import EnvironmentFault
 from harness.machine.fingerprint import Machine, read_machine, require_device
 from harness.machine.telemetry import SLOWED
-from harness.plan.suites import load_devices
+from harness.plan.suites import load_devices, pick
 from harness.sandboxes.engine import connect
 
 ENVIRONMENT_GB = 1.5
@@ -61,7 +61,9 @@ def examine(device: str, gpus: int) -> list[Check]:
 def missing(device: str, gpus: int) -> str:
     """Why this machine cannot run for a device that many times; empty if it can."""
     try:
-        require_device(read_machine(), device, load_devices()[device], gpus)
+        devices = load_devices()
+        key = pick("device", device, devices)
+        require_device(read_machine(), key, devices[key], gpus)
     except EnvironmentFault as fault:
         return str(fault)
     return ""

@@ -195,14 +195,13 @@ def _content(described: EnvironmentRecord) -> str:
 
 def suite_file(name_or_path: str) -> str:
     """A suite as it can be found again from anywhere."""
-    return str(Path(name_or_path).resolve()) if name_or_path.endswith(".toml") else name_or_path
+    path = suites.find_suite(name_or_path)
+    return str(path.resolve()) if name_or_path.endswith(".toml") else path.stem
 
 
 def sources_of(name_or_path: str) -> dict[str, str]:
     """Digests of the files that a plan comes from."""
-    suite = Path(name_or_path)
-    if suite.suffix != ".toml":
-        suite = suites.SUITES_DIR / f"{name_or_path}.toml"
+    suite = suites.find_suite(name_or_path)
     paths = [suite, suites.SUITES_DIR / "recipes.toml", suites.SUITES_DIR / "devices.toml"]
     return {path.name: sha256_file(path) for path in paths}
 

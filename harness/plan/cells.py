@@ -105,12 +105,22 @@ def make_plan(
     picked = chosen(only, [cell.cell_id for cell in planned.cells])
     cells = tuple(cell for cell in planned.cells if cell.cell_id in picked)
     others = tuple(cell.cell_id for cell in planned.cells if cell.cell_id not in picked)
-    if planned.cells and not cells:
-        known = "\n".join(cell.cell_id for cell in planned.cells)
-        raise UsageFault(f"--only {only!r} matches no cell of {name}; it has:\n{known}")
+    if only and not cells:
+        raise UsageFault(_why_none(only, name, planned))
     needs = {cell.cell_id: need_of(cell, recipes, devices[key]) for cell in cells}
     seconds = {cell_id: need.seconds for cell_id, need in needs.items() if need}
     return suite, dataclasses.replace(planned, cells=cells, not_chosen=others, estimated_s=seconds)
+
+
+def _why_none(only: str, name: str, planned: Plan) -> str:
+    """Why a text picks no cell that can run."""
+    reasons = {cell.cell_id: cell.reason for cell in planned.unsupported}
+    picked = chosen(only, reasons)
+    if picked:
+        why = "\n".join(f"{cell_id}: {reasons[cell_id]}" for cell_id in picked)
+        return f"--only {only!r}: what it names in {name} cannot run on {planned.device}:\n{why}"
+    known = "\n".join(cell.cell_id for cell in planned.cells)
+    return f"--only {only!r} matches no cell of {name}; it has:\n{known or 'none that can run'}"
 
 
 def _refuse_impossible(planned: PlannedCell, where: str) -> None:

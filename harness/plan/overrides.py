@@ -75,8 +75,8 @@ def check_overrides(overrides: dict[str, Any], where: str) -> None:
     """
     for key, value in overrides.items():
         if key not in OVERRIDES:
-            near = nearest(key, OVERRIDES, cutoff=0.3)
-            raise UsageFault(f"{where}: cannot set {key!r}; nearest: {near}")
+            near = nearest(key, OVERRIDES, "see: docs/FORMAT.md, Job")
+            raise UsageFault(f"{where}: cannot set {key!r}; {near}")
         _check_value(key, value, where)
 
 

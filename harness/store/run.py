@@ -24,7 +24,6 @@ from harness.records import PairRow, ParityRow, PlannedCell, TrialRow
 from harness.store.durable import disk_faults, files_in, sync, write_synced
 from harness.store.manifest import (
     MANIFEST_FILE,
-    RUN_COPY_FILE,
     RUN_FILE,
     RUN_FILES,
     Entry,
@@ -32,6 +31,7 @@ from harness.store.manifest import (
     evidence_files,
     read_manifest,
 )
+from harness.store.run_folders import is_run, why_no_run
 from harness.store.run_record import RunRecord, dump_record, load_record
 from harness.store.schema import Row, to_rows, to_table
 from harness.store.staging import is_anything_staged, publish, settle, staging
@@ -384,8 +384,6 @@ def open_run(folder: Path) -> Store:
     Raises:
         UsageFault: It is none.
     """
-    if not any((folder / name).is_file() for name in (RUN_FILE, RUN_COPY_FILE)):
-        raise UsageFault(
-            f"{folder} is not a run: no {RUN_FILE} in it; runs are made by: fdbench run"
-        )
+    if not is_run(folder):
+        raise UsageFault(f"{folder} is not a run: {why_no_run(folder)}")
     return Store(folder)
