@@ -54,7 +54,8 @@ class Worker:
         """Run the cells that have no verdict yet, but those that other processes run."""
         ids = open_cells(self.store, [cell.cell_id for cell in planned.cells])
         cells = [cell for cell in planned.cells if cell.cell_id in ids]
-        self.watcher.planned(replace(planned, cells=self._left(cells)))
+        if cells:  # or a killed worker had judged them all
+            self.watcher.planned(replace(planned, cells=self._left(cells)))
         try:
             with stopping(self.watcher.note) as stop:
                 for cell in cells:

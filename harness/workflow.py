@@ -168,8 +168,7 @@ def _go_on(
     planned = replace(full, cells=tuple(c for c in full.cells if c.cell_id in wanted))
     _require_gpus(here, planned)
     before = run_store.read_record()
-    if before.state == RunState.FINISHED and not open_cells(run_store, wanted):
-        watcher.planned(replace(planned, cells=()))
+    if before.state != RunState.RUNNING and not open_cells(run_store, wanted):
         return check(run_store)
     built = _build_sides(planned, request, watcher)
     untimed = {*before.cells, *wanted} - before.kernel_time.keys()

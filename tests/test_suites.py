@@ -253,7 +253,8 @@ def test_only_names_a_cell_that_cannot_run(tmp_path):
 
     assert str(refused.value) == (
         "--only 'wan21': what it names in mine cannot run on cpu:\n"
-        "wan21-t2v-1.3b-480p/cpu/diffusers: no environment diffusers yet: upstream_envs/diffusers is not there"
+        "wan21-t2v-1.3b-480p/cpu/diffusers: no environment diffusers yet: "
+        "upstream_envs/diffusers is not there"
     )
     with pytest.raises(UsageFault, match="matches no cell of mine; it has:\nnone that can run"):
         make_plan(str(path), "cpu", {}, "other")

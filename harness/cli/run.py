@@ -15,7 +15,9 @@ from harness.cli.progress import pick_watcher
 from harness.cli.summary import print_summary
 from harness.environments import sides
 from harness.environments.declared import ENVIRONMENTS_DIR
+from harness.records import PairRow
 from harness.sandboxes import engine
+from harness.store.run import open_run
 from harness.trials.launch import Limits
 
 
@@ -117,6 +119,7 @@ def run_command(
     typed = _typed(ctx)
     _refuse_contradictions(typed)
     limits = Limits(stall_s=stall_after, memory_bytes=int(memory_gib * 2**30))
+    before = _num_verdicts(resume or into)
     with pick_watcher() as watcher:
         if resume:
             folder = resume
@@ -131,12 +134,23 @@ def run_command(
             folder = request.out
             start = workflow.add_to_run if into else workflow.run_suite
             code = start(request, watcher, limits)
+    if before and before == _num_verdicts(folder):
+        click.echo("nothing is left to run: every cell that was asked for has its verdict")
     from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
 
     page = render_run(folder)
     with answering(code):
         print_summary(folder, code)
         click.echo(f"report: {page}")
+
+
+def _num_verdicts(folder: Path | None) -> int:
+    """How many cells of a run are judged; none of a run that is yet to be made.
+
+    Raises:
+        UsageFault: The folder is no run.
+    """
+    return len(open_run(folder).stored_parts(PairRow)) if folder else 0
 
 
 def _typed(ctx: click.Context) -> list[str]:
