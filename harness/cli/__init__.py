@@ -89,11 +89,27 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
+def _show_version(ctx: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    """Read what takes a moment only when it is asked for."""
+    if is_asked and not ctx.resilient_parsing:
+        from harness.machine.own_version import own_version  # noqa: PLC0415
+
+        click.echo(f"fdbench {own_version()}")
+        ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="fdbench")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show version and commit.",
+)
 def fdbench() -> None:
     """Run FlashDreams beside the runners it replaces and judge speed and output.
 
