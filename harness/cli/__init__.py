@@ -6,8 +6,10 @@ import sys
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from harness.cli import pipes
+from harness.cli.completion import completed
 from harness.errors import EnvironmentFault, ExitCode, FdbenchError
 from harness.sandboxes.untrusted import printable
 
@@ -46,15 +48,15 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         """Every command, in the order of work."""
-        return list(COMMANDS)
+        return [*COMMANDS]  # `list` is a command of this package once it is imported
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command; None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        return completed(command) if ctx.resilient_parsing else command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -82,6 +84,15 @@ class LazyGroup(click.Group):
                 raise
             pipes.hush()
         return pipes.CLOSED
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands without importing any of them."""
+        named = [
+            CompletionItem(name, help=line)
+            for name, (_, line) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*named, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the commands' lines without importing any of them."""
@@ -116,6 +127,11 @@ def fdbench() -> None:
     \b
     Exit codes: 0 pass, 1 slower than allowed, 2 usage, 3 parity failed, 4 incomplete,
     5 environment, 6 inconclusive, 7 integrity. The worst of a run wins: 7 5 3 4 1 6 0.
+
+    \b
+    Completion of commands, suites, devices, recipes, cells and environments in bash:
+      eval "$(_FDBENCH_COMPLETE=bash_source fdbench)"
+    or zsh_source, fish_source in those shells.
     """
 
 

@@ -1,24 +1,13 @@
-"""``fdbench run``."""
+"""``fdbench run``: what it takes. What it does is imported when it is done."""
 
 from collections.abc import Collection
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from harness import workflow
-from harness.cli.named import suite_and_device
-from harness.cli.pipes import answering
-from harness.cli.progress import pick_watcher
-from harness.cli.summary import print_summary
-from harness.environments import sides
-from harness.environments.declared import ENVIRONMENTS_DIR
-from harness.records import PairRow
-from harness.sandboxes import engine
-from harness.store.run import open_run
-from harness.trials.launch import Limits
+from harness.sandboxes.contract import SANDBOXES
 
 
 @click.command("run")
@@ -51,7 +40,6 @@ from harness.trials.launch import Limits
     "--envs",
     "environments_dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=ENVIRONMENTS_DIR,
     show_default="upstream_envs",
     help="Folder that declares the environments.",
 )
@@ -65,7 +53,7 @@ from harness.trials.launch import Limits
 )
 @click.option(
     "--sandbox",
-    type=click.Choice(sides.SANDBOXES),
+    type=click.Choice(SANDBOXES),
     envvar="FDBENCH_SANDBOX",
     show_default="docker where an engine answers",
     help="Run each side in a container, or in a process.",
@@ -94,21 +82,7 @@ from harness.trials.launch import Limits
     help="Memory of a container, shared memory included.",
 )
 @click.pass_context
-def run_command(
-    ctx: click.Context,
-    suite: str | None,
-    device: str | None,
-    out: Path | None,
-    resume: Path | None,
-    into: Path | None,
-    only: str,
-    environments_dir: Path,
-    stall_after: float,
-    sandbox: str | None,
-    base: str,
-    passed: tuple[str, ...],
-    memory_gib: float,
-) -> None:
+def run_command(ctx: click.Context, /, **given: Any) -> None:
     """Run a suite on a device, judge it and write the report.
 
     \b
@@ -116,41 +90,12 @@ def run_command(
              fdbench run --resume runs/smoke-cpu-20261123-101500
              fdbench run --into runs/smoke-cpu-20261123-101500 --suite smoke --gpu cpu --only wan21
     """
-    typed = _typed(ctx)
+    typed = tuple(_typed(ctx))
     _refuse_contradictions(typed)
-    limits = Limits(stall_s=stall_after, memory_bytes=int(memory_gib * 2**30))
-    before = _num_verdicts(resume or into)
-    with pick_watcher() as watcher:
-        if resume:
-            folder = resume
-            code = workflow.resume_run(resume, environments_dir, watcher, limits, base)
-        else:
-            request = replace(
-                _request(suite, device, into or out, environments_dir, only),
-                sandbox=_chosen_sandbox(sandbox, typed),
-                base=base,
-                passed=passed,
-            )
-            folder = request.out
-            start = workflow.add_to_run if into else workflow.run_suite
-            code = start(request, watcher, limits)
-    if before and before == _num_verdicts(folder):
-        click.echo("nothing is left to run: every cell that was asked for has its verdict")
-    from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
+    # Help and completion do not wait for it.
+    from harness.cli import running  # noqa: PLC0415
 
-    page = render_run(folder)
-    with answering(code):
-        print_summary(folder, code)
-        click.echo(f"report: {page}")
-
-
-def _num_verdicts(folder: Path | None) -> int:
-    """How many cells of a run are judged; none of a run that is yet to be made.
-
-    Raises:
-        UsageFault: The folder is no run.
-    """
-    return len(open_run(folder).stored_parts(PairRow)) if folder else 0
+    running.run(running.RunOptions(typed=typed, **given))
 
 
 def _typed(ctx: click.Context) -> list[str]:
@@ -170,24 +115,3 @@ def _refuse_contradictions(typed: Collection[str]) -> None:
         raise click.UsageError(f"--resume continues a run as it was planned, without {given[0]}")
     if "--into" in typed and "--out" in typed:
         raise click.UsageError("--into and --out both say where the run is; give one")
-
-
-def _chosen_sandbox(sandbox: str | None, typed: Collection[str]) -> str:
-    """What new cells run in; empty for that of the run they go into, unless it was typed."""
-    if "--into" in typed:
-        return (sandbox or "") if "--sandbox" in typed else ""
-    return sandbox or (sides.DOCKER if engine.answers() else sides.PROCESS)
-
-
-def _request(
-    suite: str | None, device: str | None, out: Path | None, environments_dir: Path, only: str
-) -> workflow.RunRequest:
-    suite, device = suite_and_device(suite, device, "run")
-    started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return workflow.RunRequest(
-        suite=suite,
-        device=device,
-        out=out or Path("runs") / f"{Path(suite).stem}-{device}-{started}",
-        environments_dir=environments_dir,
-        only=only,
-    )

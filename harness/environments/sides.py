@@ -8,9 +8,10 @@ from harness.environments import images
 from harness.environments.built import BuiltEnvironment, build_environment
 from harness.errors import UsageFault
 from harness.records import Plan, PlannedCell
+from harness.sandboxes import contract
 
-PROCESS, DOCKER = SANDBOXES = ("process", "docker")
-"""Where trials run."""
+SANDBOXES = contract.SANDBOXES
+PROCESS, DOCKER = SANDBOXES
 
 
 def build_sides(

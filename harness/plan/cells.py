@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.errors import UsageFault
 from harness.plan.estimate import Estimate, estimate_cell, memory_gb
+from harness.plan.names import join_id
 from harness.plan.overrides import check_overrides, impossible, parse_side
 from harness.plan.suites import (
     Device,
@@ -141,10 +142,8 @@ def _refuse_impossible(planned: PlannedCell, where: str) -> None:
 
 
 def cell_id_of(cell: SuiteCell, device_key: str) -> str:
-    """Name of a suite's cell on a device: recipe/device/baseline, and its variant or scene."""
-    return "/".join(
-        filter(None, (cell.recipe, device_key, cell.baseline, cell.variant, cell.scene))
-    )
+    """Name of a suite's cell on a device."""
+    return join_id(cell.recipe, device_key, cell.baseline, cell.variant, cell.scene)
 
 
 def chosen(only: str, cell_ids: Iterable[str]) -> list[str]:

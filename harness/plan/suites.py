@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from harness.errors import UsageFault
+from harness.plan import names
 from harness.plan.known_names import InputName, KindName, SolverName, nearest
 from harness.plan.overrides import check_overrides
 from harness.plan.toml_files import line_of, load_toml
 from harness.records import ExpectedDifference
 from runners.protocol.wire import Network
 
-SUITES_DIR = Path(__file__).resolve().parents[2] / "suites"
+SUITES_DIR = names.SUITES_DIR
 _LISTED = ("suite", "recipe", "device", "env")
 """What ``fdbench list`` has."""
 _DOCUMENTED = {
@@ -234,7 +235,7 @@ def _refuse_repeats(suite: Suite, path: Path) -> None:
 
 def suite_names() -> list[str]:
     """Names of the suites that come with fdbench."""
-    return sorted({file.stem for file in SUITES_DIR.glob("*.toml")} - _TABLES)
+    return names.suite_names()
 
 
 def load_recipes(path: Path = SUITES_DIR / "recipes.toml") -> Recipes:
@@ -295,17 +296,14 @@ def pick(kind: str, wanted: str, known: Iterable[str], where: str = "") -> str:
     Raises:
         UsageFault: There is none; the message has the nearest.
     """
-    names = sorted(known)
-    if wanted in names:
+    listed = sorted(known)
+    if wanted in listed:
         return wanted
-    alike = [] if where else [name for name in names if name.lower() == wanted.lower()]
+    alike = [] if where else [name for name in listed if name.lower() == wanted.lower()]
     if alike:
         return alike[0]
     place = f"{where}: " if where else ""
     see = f"see: fdbench list {kind}s" if kind in _LISTED else _DOCUMENTED.get(kind, "")
-    near = nearest(wanted, names, see)
+    near = nearest(wanted, listed, see)
     more = f"\nAll of them: fdbench list {kind}s" if kind in _LISTED and near != see else ""
     raise UsageFault(f"{place}unknown {kind} {wanted!r}; {near}{more}")
-
-
-_TABLES = {"recipes", "devices", "published"}
