@@ -143,8 +143,8 @@ def test_names_come_without_the_slow_libraries():
         "from click.shell_completion import ShellComplete\n"
         "from harness import cli\n"
         "shell = ShellComplete(cli.fdbench, {}, 'fdbench', 'X')\n"
-        "for words in ([], ['run', '--suite'], ['run', '--gpu'], ['run', '--suite', 'smoke', '--gpu',"
-        " 'cpu', '--only']):\n"
+        "for words in ([], ['run', '--suite'], ['run', '--gpu'], ['run', '--suite', 'smoke',"
+        " '--gpu', 'cpu', '--only']):\n"
         "    assert shell.get_completions(words, '')\n"
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))\n"
     )

@@ -10,6 +10,7 @@ from harness import workflow
 from harness.cli.named import suite_and_device
 from harness.cli.pipes import answering
 from harness.cli.progress import pick_watcher
+from harness.cli.report import render
 from harness.cli.summary import print_summary
 from harness.environments import sides
 from harness.environments.declared import ENVIRONMENTS_DIR
@@ -55,9 +56,7 @@ def run(options: RunOptions) -> None:
             code = start(request, watcher, limits)
     if before and before == _num_verdicts(folder):
         click.echo("nothing is left to run: every cell that was asked for has its verdict")
-    from reports.render import render_run  # noqa: PLC0415  matplotlib, and only for a run that ran
-
-    page = render_run(folder)
+    page = render(folder)
     with answering(code):
         print_summary(folder, code)
         click.echo(f"report: {page}")
