@@ -64,13 +64,13 @@ class Worker:
                         if is_ours:
                             self._run_if_open(cell, stop)
                         else:
-                            self.watcher.note(f"left to another process: {cell.cell_id}")
+                            self.watcher.note(f"skipped, another process runs it: {cell.cell_id}")
         except KeyboardInterrupt as error:
             self._leave(cells)
             raise Interrupted(
-                f"stopped; finished trials are in {self.store.folder}\n"
-                f"What they show: {fdbench_command('report', self.store.folder)}\n"
-                f"The rest: {fdbench_command('run', '--resume', self.store.folder)}"
+                f"stopped; finished trials are kept in {self.store.folder}\n"
+                f"Report so far: {fdbench_command('report', self.store.folder)}\n"
+                f"Continue with: {fdbench_command('run', '--resume', self.store.folder)}"
             ) from error
         except FdbenchError:
             with suppress(FdbenchError):  # the first fault is what to tell

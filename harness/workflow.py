@@ -120,7 +120,7 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
     if (record.suite, record.device) != (planned.suite, planned.device):
         raise UsageFault(
             f"{request.out} is a run of {record.suite} on {record.device}, "
-            f"not of {planned.suite} on {planned.device}; pick another --into"
+            f"not of {planned.suite} on {planned.device}; choose another --into"
         )
     resume.refuse_other_options(record, request.out, request.sandbox, request.passed)
     request = replace(request, sandbox=record.sandbox, passed=record.passed)
@@ -136,8 +136,8 @@ def _make_plan(request: RunRequest) -> tuple[suites.Suite, Plan]:
     declared = load_environments(request.environments_dir)
     if not declared:
         raise UsageFault(
-            f"{request.environments_dir} declares no environment: no NAME/env.toml in it\n"
-            f"Copy one to start from, of {ENVIRONMENTS_DIR}; or leave --envs out"
+            f"{request.environments_dir} declares no environments (no NAME/env.toml)\n"
+            f"Leave out --envs, or start from a copy of one in {ENVIRONMENTS_DIR}"
         )
     adapters = driven(declared)
     return make_plan(request.suite, request.device, adapters, request.only)
@@ -151,8 +151,8 @@ def _refuse_imports(record: RunRecord, folder: Path) -> None:
     """
     if record.suite == import_record.SUITE:
         raise UsageFault(
-            f"{folder} holds imported logs and nothing that was measured; measure into a run of "
-            "its own: fdbench run --suite NAME --gpu KEY"
+            f"{folder} holds imported logs only; start a new run to measure: "
+            "fdbench run --suite NAME --gpu KEY"
         )
 
 

@@ -89,7 +89,7 @@ def _write(folder: Path, out: Path | None, texts: Mapping[str, str]) -> Path:
         same = fdbench_command("report", folder, *(("--out", out) if out else ()))
         elsewhere = fdbench_command("report", folder, "--out", "DIR")
         raise EnvironmentFault(
-            f"the report cannot be written: {error.filename2 or error.filename or report}: "
+            f"the report cannot be written: {error.filename2 or report}: "
             f"{error.strerror}\nClear that place, then: {same}\nOr name another: {elsewhere}"
         ) from error
     return report

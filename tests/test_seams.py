@@ -197,11 +197,11 @@ def test_unknown_name_in_recipes_is_told_the_nearest(tmp_path, old, new, said):
         pytest.param({"weights_gains": (2.0,)}, "flat has no gains", id="flat"),
         pytest.param(
             {"given_frames": 9, "input_names": ("first_frame",)},
-            "of 9 one is generated",
+            "of 9 1 must be generated",
             id="all-given",
         ),
         pytest.param({"given_frames": 1}, "no input gives them", id="given-by-nobody"),
-        pytest.param({"input_names": ("hdmap", "hdmap")}, "stands there twice", id="twice"),
+        pytest.param({"input_names": ("hdmap", "hdmap")}, "is named twice", id="twice"),
         pytest.param({"context_noise": 1001}, "a timestep is in [0, 1000]", id="context"),
         pytest.param(
             {"weights_rule": "sharp", "weights_gains": (0.0, 1.0)}, "a gain is above 0", id="zero"
@@ -234,7 +234,7 @@ def test_sides_of_a_cell_have_their_weights_from_one_place():
     )
     suite = suites.Suite(description="a test", size="tiny", cells=[cell])
 
-    with pytest.raises(UsageFault, match="weights_from differs between its sides"):
+    with pytest.raises(UsageFault, match="its sides have different weights_from"):
         plan_suite("mine", suite, RECIPES, "cpu", suites.load_devices()["cpu"])
 
 

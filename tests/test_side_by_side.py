@@ -101,7 +101,7 @@ def test_worker_that_is_refused_in_the_middle_leaves_no_running_run(place, begun
     run, *_ = begun
 
     def refuse(*_):
-        raise UsageFault("began on GPU-1, and here is GPU-2")
+        raise UsageFault("was started on GPU-1, but this is GPU-2")
 
     monkeypatch.setattr("harness.integrity.resume.refuse_other_gpus", refuse)
     with pytest.raises(UsageFault, match="GPU-2"):

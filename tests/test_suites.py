@@ -350,7 +350,7 @@ def test_misspelt_key_of_any_file_is_told_the_nearest(tmp_path):
     ("name", "said"),
     [
         pytest.param("nothere.toml", "there is no such file", id="missing"),
-        pytest.param(".", "cannot be read: Is a directory", id="folder"),
+        pytest.param(".", "could not be read: Is a directory", id="folder"),
     ],
 )
 def test_file_that_cannot_be_read_is_told_in_words(tmp_path, name, said):

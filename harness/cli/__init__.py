@@ -17,16 +17,16 @@ COMMANDS: Final = {
     "plan": ("harness.cli.plan:plan_command", "Show every cell of a suite, or why it cannot run."),
     "run": ("harness.cli.run:run_command", "Run a suite on a device, judge it, write the report."),
     "check": ("harness.cli.check:check_command", "Verify a run and exit with its verdict."),
-    "report": ("harness.cli.report:report_command", "Render a run again."),
+    "report": ("harness.cli.report:report_command", "Render the report of a run again."),
     "reproduce": (
         "harness.cli.reproduce:reproduce_command",
-        "Print what to type to measure a cell again.",
+        "Print the command that measures a cell again.",
     ),
-    "fsck": ("harness.cli.fsck:fsck_command", "Find what is damaged in a run; repair or prune it."),
+    "fsck": ("harness.cli.fsck:fsck_command", "Find damage in a run; repair or prune it."),
     "parse": ("harness.cli.parse:parse_command", "Read the AR steps of a log, with statistics."),
     "import": (
         "harness.cli.import_:import_command",
-        "Take logs made elsewhere into a run's folder.",
+        "Import logs made elsewhere into a run's folder.",
     ),
     "list": ("harness.cli.list:list_command", "List recipes, suites, devices or envs."),
     "env": (
@@ -38,7 +38,7 @@ COMMANDS: Final = {
         "harness.cli.weights:weights_group",
         "Pin the real checkpoints of recipes, and verify them later.",
     ),
-    "doctor": ("harness.cli.doctor:doctor_command", "Say what this machine has of what is needed."),
+    "doctor": ("harness.cli.doctor:doctor_command", "Check that this machine has what is needed."),
 }
 """Command to ``module:attribute`` and the line that ``--help`` shows for it."""
 
@@ -159,7 +159,7 @@ def _run() -> int:
         click.echo(printable(f"fdbench: {_describe(error)}"), err=True)
         code = ExitCode.ENVIRONMENT
     except (click.Abort, KeyboardInterrupt):
-        click.echo("fdbench: stopped; what had finished is kept", err=True)
+        click.echo("fdbench: stopped; finished work is kept", err=True)
         code = ExitCode.INCOMPLETE
     return int(code or 0)
 
@@ -173,12 +173,12 @@ def _describe(error: OSError) -> str:
     place = error.filename2 or error.filename
     what = error.strerror or str(error) or type(error).__name__
     if error.errno in _IN_THE_WAY:
-        advice = "Move what stands there out of the way"
+        advice = "Move what is there out of the way"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        advice = "See to it that you may write there, or name another place"
+        advice = "Make sure that you may write there, or choose another place"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-        advice = "Make room"
+        advice = "Free some disk space"
     else:
-        advice = "See to that place"
+        advice = "Check that place"
     said = f"{place}: {what}" if place else what
-    return f"{said}\n{advice}, then type the same again"
+    return f"{said}\n{advice}, then run the same command again"

@@ -45,10 +45,10 @@ class CellOutline:
 
 @click.command("plan")
 @click.option("--suite", help="Suite name (see: fdbench list suites) or TOML file.")
-@click.option("--gpu", "device", help="Device key; it need not be in this machine.")
+@click.option("--gpu", "device", help="Device key; this machine need not have it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def plan_command(suite: str | None, device: str | None, as_json: bool) -> None:
-    """Show every cell of a suite: commands, what it needs, or why it cannot run.
+    """Show every cell of a suite: its commands and needs, or why it cannot run.
 
     \b
     Example: fdbench plan --suite per-step --gpu gb200

@@ -16,32 +16,32 @@ from harness.sandboxes.contract import SANDBOXES
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder of the run; it must not exist.  [default: runs/SUITE-DEVICE-TIME]",
+    help="Folder of the new run; it must not exist yet.  [default: runs/SUITE-DEVICE-TIME]",
 )
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Run what is left of RUN, which was stopped; its suite and device are known.",
+    help="Continue RUN, which was stopped; suite and device are taken from it.",
 )
 @click.option(
     "--into",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Add the cells to RUN, a run of the same suite and device.",
+    help="Add cells to RUN, an existing run of the same suite and device.",
 )
 @click.option(
     "--only",
     default="",
     metavar="TEXT",
-    help="Run only the cell with this id, or all whose id contains it.",
+    help="Run only the cell with this id, or every cell whose id contains TEXT.",
 )
 @click.option(
     "--envs",
     "environments_dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     show_default="upstream_envs",
-    help="Folder that declares the environments.",
+    help="Folder of environment declarations.",
 )
 @click.option(
     "--stall-after",
@@ -49,14 +49,14 @@ from harness.sandboxes.contract import SANDBOXES
     default=900.0,
     show_default=True,
     metavar="SECONDS",
-    help="Give a trial up when no new AR step comes for this long.",
+    help="Give up on a trial after this long without a new AR step.",
 )
 @click.option(
     "--sandbox",
     type=click.Choice(SANDBOXES),
     envvar="FDBENCH_SANDBOX",
-    show_default="docker where an engine answers",
-    help="Run each side in a container, or in a process.",
+    show_default="docker if an engine answers",
+    help="Run each side in a container or in a plain process.",
 )
 @click.option(
     "--base",
@@ -70,16 +70,16 @@ from harness.sandboxes.contract import SANDBOXES
     "passed",
     multiple=True,
     metavar="NAME",
-    help="Let the sides see this variable; its value is kept out of every file.",
+    help="Pass this variable to the sides; its value is kept out of every file.",
 )
 @click.option(
     "--memory",
     "memory_gib",
     type=click.FloatRange(min=0),
     default=0.0,
-    show_default="nine tenths of the machine's",
+    show_default="90 % of the machine's",
     metavar="GIB",
-    help="Memory of a container, shared memory included.",
+    help="Memory limit of a container, shared memory included.",
 )
 @click.pass_context
 def run_command(ctx: click.Context, /, **given: Any) -> None:
@@ -112,6 +112,6 @@ def _refuse_contradictions(typed: Collection[str]) -> None:
     fixed = ("--suite", "--gpu", "--out", "--into", "--only", "--sandbox", "--env")
     given = [option for option in fixed if option in typed]
     if "--resume" in typed and given:
-        raise click.UsageError(f"--resume continues a run as it was planned, without {given[0]}")
+        raise click.UsageError(f"--resume continues a run as it was planned; leave out {given[0]}")
     if "--into" in typed and "--out" in typed:
-        raise click.UsageError("--into and --out both say where the run is; give one")
+        raise click.UsageError("--into and --out both name the run's folder; give only one")

@@ -55,7 +55,7 @@ def run(options: RunOptions) -> None:
             start = workflow.add_to_run if options.into else workflow.run_suite
             code = start(request, watcher, limits)
     if before and before == _num_verdicts(folder):
-        click.echo("nothing is left to run: every cell that was asked for has its verdict")
+        click.echo("nothing is left to run: every requested cell has its verdict")
     page = render(folder)
     with answering(code):
         print_summary(folder, code)

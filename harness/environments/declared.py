@@ -25,12 +25,12 @@ _ATTRIBUTE = re.compile(r"[\w.]+:\w+")
 
 def _of_a_candidate(slugs: dict[str, str], info: ValidationInfo) -> dict[str, str]:
     if slugs and info.data.get("role") == Role.REFERENCE:
-        raise PydanticCustomError("slugs", "only an environment of role candidate has slugs")
+        raise PydanticCustomError("slugs", "only an environment with role candidate can have slugs")
     for slug, place in slugs.items():
         if not _ATTRIBUTE.fullmatch(place):
             raise PydanticCustomError(
                 "slugs",
-                "{slug} is at '{place}', which is not of the form module:ATTRIBUTE",
+                "{slug} is at '{place}', expected module:ATTRIBUTE",
                 {"slug": slug, "place": place},
             )
     return slugs
@@ -105,9 +105,9 @@ def declared_in(folder: Path, name: str) -> Environment:
     if name not in declared and folder != ENVIRONMENTS_DIR:
         copied = shlex.join(["cp", "-r", str(ENVIRONMENTS_DIR / name), str(folder)])
         raise UsageFault(
-            f"{folder} declares no environment {name!r}: no {name}/env.toml in it; "
+            f"{folder} declares no environment {name!r} (no {name}/env.toml); "
             f"it has {', '.join(declared) or 'none'}\n"
-            f"Copy one to start from: {copied}; or leave --envs out"
+            f"Leave out --envs, or start from a copy: {copied}"
         )
     return declared[pick("env", name, declared)]
 

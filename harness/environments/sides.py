@@ -49,5 +49,7 @@ def passed_on(names: Iterable[str]) -> dict[str, str]:
     """
     missing = [name for name in names if name not in os.environ]
     if missing:
-        raise UsageFault(f"--env {missing[0]}: no such variable is set; give its name, no value")
+        raise UsageFault(
+            f"--env {missing[0]}: that variable is not set; give only its name, without a value"
+        )
     return {name: os.environ[name] for name in names}

@@ -100,7 +100,7 @@ def _folders() -> Iterator[str]:
                 shutil.rmtree(label.parent)
             except PermissionError as error:
                 raise EnvironmentFault(
-                    f"{label.parent} cannot be removed: {in_words(error)}"
+                    f"{label.parent} could not be removed: {in_words(error)}"
                 ) from error
             yield f"folder {label.parent}"
 

@@ -200,7 +200,7 @@ def _named(origin: Origin, path: Path) -> Origin:
         lists = {"--gpu": "devices"}  # a recipe has its sides beside it
         see = {f"fdbench list {lists.get(flag, 'recipes')}": None for flag in missing}
         raise UsageFault(
-            f"{path}: say what its steps are of with {format_words(missing)} "
+            f"{path}: give {format_words(missing)} to say what was measured "
             f"(see: {format_words(list(see))})"
         )
     recipes, devices = suites.load_recipes().recipes, suites.load_devices()
@@ -208,7 +208,9 @@ def _named(origin: Origin, path: Path) -> Origin:
     device = suites.pick("device", origin.device, devices)
     recipe = recipes[slug]
     if recipe.gpus > 1 and not origin.gpus:
-        raise UsageFault(f"{path}: {slug} runs on 1 or more GPUs; say on how many with --num-gpus")
+        raise UsageFault(
+            f"{path}: {slug} can run on several GPUs; give their number with --num-gpus"
+        )
     candidates = [name for name, one in declared_titles().items() if one.role == Role.CANDIDATE]
     sides = {name.lower(): name for name in (*candidates, *recipe.baselines)}
     side = sides.get(origin.side.lower())
@@ -216,8 +218,8 @@ def _named(origin: Origin, path: Path) -> Origin:
         raise UsageFault(f"{slug} has no side {origin.side!r}; it has {', '.join(sides.values())}")
     is_scene = recipe.flavour == "super_resolution"
     if is_scene != bool(_SCENE.fullmatch(origin.scene)) or (origin.scene and not is_scene):
-        takes = "takes --scene WIDTHxHEIGHT" if is_scene else "has no scenes"
-        raise UsageFault(f"{slug} {takes}, not {origin.scene or 'none'!r}")
+        takes = "needs --scene WIDTHxHEIGHT" if is_scene else "has no scenes; leave out --scene"
+        raise UsageFault(f"{slug} {takes}{f', not {origin.scene!r}' if origin.scene else ''}")
     return replace(origin, recipe=slug, device=device, side=side)
 
 
@@ -238,13 +240,13 @@ def _refuse_contradictions(
         wanted, there = candidate.record, known.get(candidate.record.log_sha256)
         if there is not None and there.import_id != wanted.import_id:
             raise UsageFault(
-                f"{candidate.path} is in {run_store.folder} as {there.import_id}; it cannot be "
-                f"{wanted.import_id} too\nNothing was imported; another --into can hold it"
+                f"{candidate.path} is already in {run_store.folder} as {there.import_id}, so it "
+                f"cannot be {wanted.import_id} too\nNothing was imported; use another --into for it"
             )
         if wanted.log_sha256 in measured:
             raise UsageFault(
-                f"{candidate.path} is the log of {measured[wanted.log_sha256]}, which "
-                f"{run_store.folder} measured itself\nNothing was imported"
+                f"{candidate.path} is the log of {measured[wanted.log_sha256]}, which was measured "
+                f"in {run_store.folder} itself\nNothing was imported"
             )
 
 
@@ -261,7 +263,7 @@ def _add(run_store: Store, candidate: Candidate) -> None:
         if wire.sha256_file(work / LOG_FILE) != record.log_sha256:
             shutil.rmtree(work)
             raise UsageFault(
-                f"{candidate.path} changed while it was read; import it when it is done"
+                f"{candidate.path} changed while it was being read; import it once it is complete"
             )
         wire.write_json(work / RECORD_FILE, record)
         place = run_store.folder / IMPORTS / record.import_id

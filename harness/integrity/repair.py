@@ -83,7 +83,7 @@ def settle(run_store: Store) -> None:
         if left:
             raise IntegrityFault(
                 f"{run_store.folder}: {left[0].path} {left[0].problem}; nothing was run\n"
-                f"See everything: {fdbench_command('fsck', run_store.folder)}"
+                f"See all problems: {fdbench_command('fsck', run_store.folder)}"
             )
 
 

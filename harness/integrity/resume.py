@@ -38,8 +38,8 @@ def refuse_changed_plan(run_store: Store, suite_name: str, suite: suites.Suite, 
         before, after = record.sources, sources_of(suite_name)
         files = [name for name in after if before.get(name) != after[name]] or ["fdbench itself"]
         raise UsageFault(
-            f"{run_store.folder} cannot go on: {' and '.join(files)} changed since it began "
-            f"({changed[0]})\nPut that back, or start a new run: {_anew(record)}"
+            f"{run_store.folder} cannot continue: {' and '.join(files)} changed since it was "
+            f"started ({changed[0]})\nUndo that change, or start a new run: {_anew(record)}"
         )
 
 
@@ -53,8 +53,8 @@ def _refuse_other_protocol(run_store: Store, record: RunRecord) -> None:
     others = sorted(spoken - {PROTOCOL_VERSION})
     if others:
         raise UsageFault(
-            f"{run_store.folder} was begun under protocol {others[0]} and this is protocol "
-            f"{PROTOCOL_VERSION}: it can be reported and checked, and gets no further trial\n"
+            f"{run_store.folder} was started with protocol {others[0]}, and this fdbench has "
+            f"protocol {PROTOCOL_VERSION}: it can be reported and checked, but not continued\n"
             f"Start a new run: {_anew(record)}"
         )
 
@@ -104,9 +104,9 @@ def refuse_changed_environments(
         changed = [what for what in now if now[what] != was[what]]
         if changed:
             raise UsageFault(
-                f"{run_store.folder} cannot go on: {' and '.join(changed)} of environment "
-                f"{env.name} changed since {row.cell_id} began\n"
-                f"Put that back, or start a new run: {_anew(record)}"
+                f"{run_store.folder} cannot continue: {' and '.join(changed)} of environment "
+                f"{env.name} changed since {row.cell_id} was started\n"
+                f"Undo that change, or start a new run: {_anew(record)}"
             )
 
 
@@ -129,9 +129,14 @@ def refuse_other_options(
     for option, value in asked.items():
         if value and value != began[option]:
             raise UsageFault(
-                f"{where} was begun with {began[option] or 'no'} {option}: leave {option} {value} "
-                f"out, or start a new run: {_anew(record)}"
+                f"{where} was started {_with(option, began[option])}: leave out {option} {value}, "
+                f"or start a new run: {_anew(record)}"
             )
+
+
+def _with(option: str, value: str) -> str:
+    """How a run was started, in words."""
+    return f"with {option} {value}" if value else f"without {option}"
 
 
 def refuse_other_gpus(run_store: Store, cell_id: str, uuids: tuple[str, ...]) -> None:
@@ -147,9 +152,9 @@ def refuse_other_gpus(run_store: Store, cell_id: str, uuids: tuple[str, ...]) ->
     began_on = {row["gpu"] for row in used if row["cell_id"] == cell_id}
     if began_on - set(uuids):
         raise UsageFault(
-            f"{cell_id} began on {', '.join(sorted(began_on))}, and here is "
-            f"{', '.join(uuids)}: both sides of a cell run on one GPU\n"
-            "Go on there, or measure it in a run of its own: "
+            f"{cell_id} was started on {', '.join(sorted(began_on))}, but this is "
+            f"{', '.join(uuids)}: both sides of a cell must run on the same GPU\n"
+            "Continue there, or measure the cell in a new run: "
             f"{_anew(run_store.read_record(), '--only', cell_id)}"
         )
 
@@ -167,8 +172,8 @@ def refuse_pruned(run_store: Store, cell_id: str) -> None:
     gone = [one for one in entries if one.pruned and one.path.split("/")[1] in ran]
     if any(not (run_store.folder / one.path).exists() for one in gone):
         raise UsageFault(
-            f"{cell_id} began in {run_store.folder}, and its captures were pruned before it had a "
-            "verdict\nMeasure it in a run of its own: "
+            f"{cell_id} cannot continue in {run_store.folder}: its captures were pruned before it "
+            "had a verdict\nMeasure it in a new run: "
             f"{_anew(run_store.read_record(), '--only', cell_id)}"
         )
 

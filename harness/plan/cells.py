@@ -136,8 +136,8 @@ def _refuse_impossible(planned: PlannedCell, where: str) -> None:
             raise UsageFault(f"{where}: {trial.side}: {reason}")
     if len({trial.job.weights_from for trial in planned.trials}) > 1:
         raise UsageFault(
-            f"{where}: weights_from differs between its sides: a device makes other weights than "
-            "the file has; set it in the cell's settings"
+            f"{where}: its sides have different weights_from, and so different weights; "
+            "set it in the cell's settings"
         )
 
 
@@ -170,7 +170,7 @@ def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> CellSides:
         UsageFault: A side or the noise floor is not what it should be.
     """
     if len(cell.floor) != 2:
-        raise UsageFault(f"{where}: floor names {len(cell.floor)} sides, it takes two")
+        raise UsageFault(f"{where}: floor needs exactly two sides, not {len(cell.floor)}")
     named = {key: baseline.environment for key, baseline in recipe.baselines.items()}
     read = [
         dataclasses.replace(side, environment=named.get(side.environment, side.environment))
@@ -183,7 +183,9 @@ def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> CellSides:
         for side in [parse_side(text, where)]
     ]
     if read[2] == read[3]:
-        raise UsageFault(f"{where}: floor is {read[2]} twice: two sides that differ in precision")
+        raise UsageFault(
+            f"{where}: floor names {read[2]} twice; it needs two sides that differ in precision"
+        )
     return CellSides(
         candidate=read[0], reference=read[1], floor=(read[2], read[3]), controls=tuple(read[4:])
     )

@@ -228,8 +228,8 @@ def _refuse_repeats(suite: Suite, path: Path) -> None:
         here, there = (line_of(text, ("cells", n, "recipe")) for n in (number, first))
         name = ", ".join(named)
         raise UsageFault(
-            f"{path}:{here}: cells.{number}.recipe: the cell {name} stands there twice, "
-            f"first at line {there}"
+            f"{path}:{here}: cells.{number}.recipe: the cell {name} is defined twice, "
+            f"first in line {there}"
         )
 
 
@@ -273,7 +273,7 @@ def _fill_in_recipes(tables: dict[str, Any]) -> dict[str, Any]:
     for slug, own in tables.get("recipes", {}).items():
         base = own.get("like")
         if base is not None and base not in filled:
-            raise UsageFault(f"recipes.{slug}.like: no recipe {base!r} above it")
+            raise UsageFault(f"recipes.{slug}.like: no recipe {base!r} is defined above it")
         rest = {key: value for key, value in own.items() if key != "like"}
         filled[slug] = {**filled.get(base, {}), **rest}
     return {**tables, "recipes": filled}

@@ -79,9 +79,9 @@ def _read(path: Path) -> str:
     except FileNotFoundError as error:
         raise UsageFault(f"{path}: there is no such file") from error
     except OSError as error:
-        raise UsageFault(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageFault(f"{path} could not be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageFault(f"{path} is not TOML: it is not text in UTF-8") from error
+        raise UsageFault(f"{path} is not TOML: it is not UTF-8 text") from error
 
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}

@@ -318,8 +318,8 @@ class Store:
         captures, logs = self.folder / CAPTURES / trial_id, self.folder / LOGS / trial_id
         if logs.exists():
             raise EnvironmentFault(
-                f"{logs} is there already: another process has run the trial meanwhile\n"
-                "File locks keep nobody out on this disk; give each process a run of its own: "
+                f"{logs} already exists: another process has run this trial meanwhile\n"
+                "File locks do not work on this disk; give each process its own run: "
                 "fdbench run --out FOLDER"
             )
         if captures.exists():
@@ -348,7 +348,7 @@ def pointing_to_fsck(folder: Path) -> Iterator[None]:
         yield
     except IntegrityFault as fault:
         raise IntegrityFault(
-            f"{fault}\nSee everything: {fdbench_command('fsck', folder)}"
+            f"{fault}\nSee all problems: {fdbench_command('fsck', folder)}"
         ) from fault
 
 
@@ -359,7 +359,7 @@ def require_new(folder: Path) -> None:
         UsageFault: It does.
     """
     if folder.exists():
-        raise UsageFault(f"{folder} exists; pick another --out, or remove it first")
+        raise UsageFault(f"{folder} already exists; choose another --out, or remove it first")
 
 
 def create_run(folder: Path, option: str = "--out") -> Store:
@@ -373,7 +373,7 @@ def create_run(folder: Path, option: str = "--out") -> Store:
         folder.mkdir(parents=True)
     except OSError as error:
         raise UsageFault(
-            f"{folder} cannot be made: {error.strerror}; pick another {option}"
+            f"{folder} could not be created: {error.strerror}; choose another {option}"
         ) from error
     return Store(folder)
 
