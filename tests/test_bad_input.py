@@ -81,7 +81,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path):
     rest = process.communicate(timeout=60)[0]
 
     assert process.returncode == 4, "".join(seen) + rest
-    assert "stopped; finished trials are in" in rest
+    assert "stopped; finished trials are kept in" in rest
     assert "Traceback" not in rest
     assert not (folder / "work").exists()
     assert json.loads((folder / "run.json").read_text())["state"] == "interrupted"
@@ -216,7 +216,7 @@ def test_folder_without_environments_is_named(tmp_path):
     said = refusal(fdbench(*words), 2)
 
     assert f"{tmp_path} declares no environments (no NAME/env.toml)" in said
-    assert "leave --envs out" in said
+    assert "Leave out --envs" in said
     assert not (tmp_path / "r").exists()
 
 

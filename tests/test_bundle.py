@@ -166,4 +166,4 @@ def test_failure_leaves_nothing_and_an_existing_folder_is_kept(tmp_path, monkeyp
 
     (tmp_path / "kit").mkdir()
     again = fdbench(*words)
-    assert (again.code, "kit exists" in again.err) == (2, True)
+    assert (again.code, "kit already exists" in again.err) == (2, True)

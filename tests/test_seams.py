@@ -211,7 +211,7 @@ def test_unknown_name_in_recipes_is_told_the_nearest(tmp_path, old, new, said):
             {"solver": "unipc_karras", "denoising_steps": 1}, "takes at least 2", id="one-step"
         ),
         pytest.param({"as_shipped": ("timesteps",)}, "timestep_rounding=as_shipped", id="part"),
-        pytest.param({"from_ar": 1}, "no fault is planted", id="no-fault"),
+        pytest.param({"from_ar": 1}, "does nothing without position_offset", id="no-fault"),
         pytest.param({"from_ar": 3, "position_offset": 3}, "the last AR step is 2", id="too-late"),
         pytest.param({"device": "cuda", "gpus": 2}, "1 on 2 GPUs", id="ranks"),
     ],

@@ -421,7 +421,7 @@ def test_cell_named_twice_is_refused_with_its_line(tmp_path, same):
     lines = path.read_text().splitlines()
     first, last = (n + 1 for n, line in enumerate(lines) if line.startswith("recipe = "))
 
-    with pytest.raises(UsageFault, match=rf":{last}: cells\.1\.recipe: .* at line {first}"):
+    with pytest.raises(UsageFault, match=rf":{last}: cells\.1\.recipe: .* in line {first}"):
         load_suite(str(path))
 
 

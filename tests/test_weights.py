@@ -111,7 +111,7 @@ def test_nothing_pinned_is_no_pass(weights):
 @pytest.mark.parametrize(
     ("status", "error_code", "said"),
     [
-        pytest.param(403, "GatedRepo", "accept its terms", id="gated"),
+        pytest.param(403, "GatedRepo", "accept the terms", id="gated"),
         pytest.param(401, "RepoNotFound", "no token was found", id="no-token"),
         pytest.param(500, "", "answers 500", id="broken"),
     ],

@@ -149,7 +149,7 @@ def test_options_that_a_run_cannot_change_are_refused(place, tmp_path, changes, 
     place.run(run, only="left")
     before = (run / "run.json").read_bytes()
     request = replace(place.request(run, "right"), **changes)
-    with pytest.raises(UsageFault, match=f"leave {option} out"):
+    with pytest.raises(UsageFault, match=f"leave out {option}, or"):
         workflow.add_to_run(request, workplace.Silent(), Limits())
 
     assert (run / "run.json").read_bytes() == before

@@ -57,7 +57,7 @@ class Host:
         """
         if not _PYTHON.fullmatch(self.python):
             raise UsageFault(
-                f"--python {self.python}: expected a version from 3.11 on, such as 3.12"
+                f"--python {self.python}: expected two numbers from 3.11 on, such as 3.12"
             )
 
     def has(self, requirement: Requirement) -> bool:
