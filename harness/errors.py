@@ -10,6 +10,7 @@ FdbenchError
 A failed gate is not an error but a result: see ``ExitCode`` and ``harness.judging.gates``.
 """
 
+import shlex
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -43,6 +44,18 @@ def worst(codes: Iterable[ExitCode]) -> ExitCode:
     """The code that stands for several results; no result at all is incomplete."""
     present = set(codes)
     return next((code for code in WORST_FIRST if code in present), ExitCode.INCOMPLETE)
+
+
+def fdbench_command(*words: object) -> str:
+    """A command for a message, quoted so that it can be pasted into a shell."""
+    return shlex.join(["fdbench", *map(str, words)])
+
+
+def in_words(error: Exception) -> str:
+    """What an error says, without the number and the path that the system adds."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
 class FdbenchError(Exception):

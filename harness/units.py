@@ -29,6 +29,11 @@ def format_counted(names: Sequence[str]) -> str:
     return ", ".join(name if number == 1 else f"{number} × {name}" for name, number in counted)
 
 
+def format_words(words: Sequence[str]) -> str:
+    """Words as a sentence has them: ``one, two and three``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
 def format_interval(bounds: tuple[float, float] | None) -> str:
     """Bounds of a speed-up in percent; empty where there are none."""
     return "" if bounds is None else f"{bounds[0]:+z.1f} to {bounds[1]:+z.1f}%"

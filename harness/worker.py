@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from harness.environments.built import BuiltEnvironment
-from harness.errors import FdbenchError, Interrupted
+from harness.errors import FdbenchError, Interrupted, fdbench_command
 from harness.integrity import resume
 from harness.judging import cell_verdict
 from harness.machine import gpus, telemetry
@@ -54,7 +54,8 @@ class Worker:
         """Run the cells that have no verdict yet, but those that other processes run."""
         ids = open_cells(self.store, [cell.cell_id for cell in planned.cells])
         cells = [cell for cell in planned.cells if cell.cell_id in ids]
-        self.watcher.planned(replace(planned, cells=self._left(cells)))
+        if cells:  # or a killed worker had judged them all
+            self.watcher.planned(replace(planned, cells=self._left(cells)))
         try:
             with stopping(self.watcher.note) as stop:
                 for cell in cells:
@@ -63,13 +64,13 @@ class Worker:
                         if is_ours:
                             self._run_if_open(cell, stop)
                         else:
-                            self.watcher.note(f"left to another process: {cell.cell_id}")
+                            self.watcher.note(f"skipped, another process runs it: {cell.cell_id}")
         except KeyboardInterrupt as error:
             self._leave(cells)
             raise Interrupted(
-                f"stopped; finished trials are in {self.store.folder}\n"
-                f"What they show: fdbench report {self.store.folder}\n"
-                f"The rest: fdbench run --resume {self.store.folder}"
+                f"stopped; finished trials are kept in {self.store.folder}\n"
+                f"Report so far: {fdbench_command('report', self.store.folder)}\n"
+                f"Continue with: {fdbench_command('run', '--resume', self.store.folder)}"
             ) from error
         except FdbenchError:
             with suppress(FdbenchError):  # the first fault is what to tell

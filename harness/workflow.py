@@ -50,7 +50,7 @@ def run_suite(request: RunRequest, watcher: RunWatcher, limits: Limits) -> ExitC
     suite, planned = _make_plan(request)
     passed = sides.passed_on(request.passed)
     here = fingerprint.read_machine()
-    _require_gpus(here, request.device, planned)
+    _require_gpus(here, planned)
     require_new(request.out)
     built = _build_sides(planned, request, watcher)
     times = _kernel_times(planned.cells, built, watcher)
@@ -120,7 +120,7 @@ def add_to_run(request: RunRequest, watcher: RunWatcher, limits: Limits) -> Exit
     if (record.suite, record.device) != (planned.suite, planned.device):
         raise UsageFault(
             f"{request.out} is a run of {record.suite} on {record.device}, "
-            f"not of {planned.suite} on {planned.device}; pick another --into"
+            f"not of {planned.suite} on {planned.device}; choose another --into"
         )
     resume.refuse_other_options(record, request.out, request.sandbox, request.passed)
     request = replace(request, sandbox=record.sandbox, passed=record.passed)
@@ -136,8 +136,8 @@ def _make_plan(request: RunRequest) -> tuple[suites.Suite, Plan]:
     declared = load_environments(request.environments_dir)
     if not declared:
         raise UsageFault(
-            f"{request.environments_dir} declares no environment: no NAME/env.toml in it\n"
-            f"Copy one to start from, of {ENVIRONMENTS_DIR}; or leave --envs out"
+            f"{request.environments_dir} declares no environments (no NAME/env.toml)\n"
+            f"Leave out --envs, or start from a copy of one in {ENVIRONMENTS_DIR}"
         )
     adapters = driven(declared)
     return make_plan(request.suite, request.device, adapters, request.only)
@@ -151,8 +151,8 @@ def _refuse_imports(record: RunRecord, folder: Path) -> None:
     """
     if record.suite == import_record.SUITE:
         raise UsageFault(
-            f"{folder} holds imported logs and nothing that was measured; measure into a run of "
-            "its own: fdbench run --suite NAME --gpu KEY"
+            f"{folder} holds imported logs only; start a new run to measure: "
+            "fdbench run --suite NAME --gpu KEY"
         )
 
 
@@ -166,10 +166,9 @@ def _go_on(
     run_store = open_run(request.out)
     resume.refuse_changed_plan(run_store, request.suite, suite, full)
     planned = replace(full, cells=tuple(c for c in full.cells if c.cell_id in wanted))
-    _require_gpus(here, request.device, planned)
+    _require_gpus(here, planned)
     before = run_store.read_record()
-    if before.state == RunState.FINISHED and not open_cells(run_store, wanted):
-        watcher.planned(replace(planned, cells=()))
+    if before.state != RunState.RUNNING and not open_cells(run_store, wanted):
         return check(run_store)
     built = _build_sides(planned, request, watcher)
     untimed = {*before.cells, *wanted} - before.kernel_time.keys()
@@ -231,15 +230,15 @@ def _kernel_times(
     return times
 
 
-def _require_gpus(here: fingerprint.Machine, device_key: str, planned: Plan) -> None:
+def _require_gpus(here: fingerprint.Machine, planned: Plan) -> None:
     """Refuse a device that is not here, has too few GPUs, or is in use by somebody else.
 
     Raises:
         EnvironmentFault: It is one of these.
     """
-    device = suites.load_devices()[device_key]
+    device = suites.load_devices()[planned.device]
     most = max((t.job.gpus for cell in planned.cells for t in cell.trials), default=1)
-    fingerprint.require_device(here, device_key, device, most)
+    fingerprint.require_device(here, planned.device, device, most)
     if device.torch_device == "cuda":
         # Where another fdbench has them, they are waited for and looked at before each cell.
         with gpus.leased_now(gpus.pick_gpus(most)) as ours:

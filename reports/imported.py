@@ -38,7 +38,7 @@ class ImportedFile:
 
     record: ImportRecord
     url: str
-    """Empty where the log is not there."""
+    """Relative to the run's folder; empty where the log is not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ def _by_rank(log: ImportedLog, statistic: Statistic) -> list[float]:
 
 def _file(folder: Path, record: ImportRecord) -> ImportedFile:
     is_there = (folder / IMPORTS / record.import_id / LOG_FILE).is_file()
-    url = f"../{IMPORTS}/{quote(record.import_id, safe='')}/{LOG_FILE}"
+    url = f"{IMPORTS}/{quote(record.import_id, safe='')}/{LOG_FILE}"
     return ImportedFile(record=record, url=url if is_there else "")
 
 

@@ -1,6 +1,7 @@
 """Everything a report shows, in the order it shows it."""
 
 import shlex
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.integrity import import_record
@@ -99,8 +100,8 @@ class Page:
     """Makes a run like this one; empty where nothing was run."""
 
 
-def build_page(view: RunView) -> Page:
-    """Derive every section from what the run left."""
+def build_page(view: RunView, note: Callable[[str], None] = lambda _: None) -> Page:
+    """Derive every section from what the run left; ``note`` is told what takes time."""
     record = view.record
     rows = {cell.cell_id: latency_of(cell) for cell in view.cells}
     latency = [row for of_cell in rows.values() for row in of_cell]
@@ -126,11 +127,21 @@ def build_page(view: RunView) -> Page:
         latency_charts=tuple(latency_charts(latency, view.names)),
         scenes=per_scene(view, latency),
         imported=imported_section(view.folder, view.imports, view.names),
-        cells=tuple(_section(view, cell, rows[cell.cell_id][-1], command) for cell in view.cells),
+        cells=tuple(
+            _section(view, cell, rows[cell.cell_id][-1], command)
+            for cell in _noted(view.cells, note)
+        ),
         environments=environments_by_name(view),
         facts=facts(view.cells),
         command=command if is_run else "",
     )
+
+
+def _noted(cells: Sequence[CellView], note: Callable[[str], None]) -> Iterator[CellView]:
+    """Each cell, after a line on how many there are."""
+    for number, cell in enumerate(cells, start=1):
+        note(f"drawing cell {number} of {len(cells)}: {cell.cell_id}")
+        yield cell
 
 
 def _section(view: RunView, cell: CellView, last: LatencyRow, command: str) -> CellSection:

@@ -55,7 +55,7 @@ class TrialLine:
     trial: TrialRow
     side: str
     log_url: str
-    """Relative to the report's folder; empty if there is no log."""
+    """Relative to the run's folder; empty if there is no log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,4 +219,4 @@ def _shown(value: Any, *, in_full: bool) -> str:
 def _log_url(folder: Path, trial: TrialRow) -> str:
     if not (folder / "logs" / trial.trial_id / "log.txt").is_file():
         return ""
-    return f"../logs/{quote(trial.trial_id, safe='')}/log.txt"
+    return f"logs/{quote(trial.trial_id, safe='')}/log.txt"

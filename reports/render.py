@@ -1,14 +1,16 @@
 """Renders a run as one static HTML page and as Markdown."""
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from harness.errors import EnvironmentFault
+from harness.errors import EnvironmentFault, fdbench_command
 from harness.store.durable import write_text
 from harness.units import format_duration, format_error, format_interval, format_ms, format_percent
 from reports.page import build_page
@@ -27,10 +29,17 @@ NOTHING = "–"
 """Stands where there is no value: an empty cell would shift a Markdown table."""
 
 
-def render_run(folder: Path) -> Path:
-    """Write ``index.html``, ``published.html`` and ``report.md`` in a run's ``report`` folder.
+def render_run(
+    folder: Path, out: Path | None = None, note: Callable[[str], None] = lambda _: None
+) -> Path:
+    """Write ``index.html``, ``published.html`` and ``report.md`` of a run.
 
     The same run gives the same bytes.
+
+    Args:
+        folder: Of the run.
+        out: Where the pages go; the run's ``report`` folder unless given.
+        note: Told what takes time.
 
     Returns:
         Where the HTML page is.
@@ -40,50 +49,58 @@ def render_run(folder: Path) -> Path:
         IntegrityFault: Its ``run.json`` is not what a run writes.
         EnvironmentFault: A page cannot be written.
     """
+    note(f"reading {folder}")
     view = read_view(folder)
-    page = build_page(view)
+    page = build_page(view, note)
+    note("drawing the published figures")
     published = build_published(view, figures_of(view.cells))
+    note("writing the pages")
+    to_run = _url_between(out, folder) if out else ".."
+    markdown = _environment(_markdown_text, view.names, to_run)
+    html = _environment(_html_text, view.names, to_run)
     texts = {
         name: environment.get_template(template).render(page=content)
         for name, template, environment, content in (
-            ("report.md", "report.md.j2", markdown_environment(view.names), page),
-            ("index.html", "report.html.j2", _environment(_html_text, view.names), page),
-            (
-                "published.html",
-                "published.html.j2",
-                _environment(_html_text, view.names),
-                published,
-            ),
+            ("report.md", "report.md.j2", markdown, page),
+            ("index.html", "report.html.j2", html, page),
+            ("published.html", "published.html.j2", html, published),
         )
     }
-    return _write(folder, texts) / "index.html"
+    return _write(folder, out, texts) / "index.html"
 
 
-def _write(folder: Path, texts: Mapping[str, str]) -> Path:
+def _url_between(pages: Path, folder: Path) -> str:
+    """Way from the pages to the run as a browser goes it, which follows no link."""
+    return quote(os.path.relpath(folder.absolute(), pages.absolute()))
+
+
+def _write(folder: Path, out: Path | None, texts: Mapping[str, str]) -> Path:
     """Write the pages; returns their folder.
 
     Raises:
         EnvironmentFault: One cannot be written.
     """
-    report = folder / "report"
+    report = out or folder / "report"
     try:
-        report.mkdir(exist_ok=True)
+        report.mkdir(exist_ok=True, parents=out is not None)
         for name, text in texts.items():
             write_text(report / name, text)
     except OSError as error:
+        same = fdbench_command("report", folder, *(("--out", out) if out else ()))
+        elsewhere = fdbench_command("report", folder, "--out", "DIR")
         raise EnvironmentFault(
-            f"the report cannot be written: {error.filename2 or report}: {error.strerror}\n"
-            f"Clear that place, then: fdbench report {folder}"
+            f"the report cannot be written: {error.filename2 or report}: "
+            f"{error.strerror}\nClear that place, then: {same}\nOr name another: {elsewhere}"
         ) from error
     return report
 
 
 def markdown_environment(names: SideNames) -> Environment:
     """Templates of Markdown, whose every value is escaped for GitHub."""
-    return _environment(_markdown_text, names)
+    return _environment(_markdown_text, names, to_run="")
 
 
-def _environment(finalize: Callable[[Any], Any], names: SideNames) -> Environment:
+def _environment(finalize: Callable[[Any], Any], names: SideNames, to_run: str) -> Environment:
     """Templates whose every value passes through ``finalize``, and HTML's through autoescape."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES_DIR),
@@ -104,6 +121,7 @@ def _environment(finalize: Callable[[Any], Any], names: SideNames) -> Environmen
         "percent": format_percent,
         "error": _error,
         "ratio": format_ratio,
+        "of_run": lambda url: f"{to_run}/{url}",
         "duration": format_duration,
         "cosine": _cosine,
         "figure": _figure,

@@ -82,7 +82,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path):
     rest = process.communicate(timeout=60)[0]
 
     assert process.returncode == 4, "".join(seen) + rest
-    assert "stopped; finished trials are in" in rest
+    assert "stopped; finished trials are kept in" in rest
     assert "Traceback" not in rest
     assert not (folder / "work").exists()
     assert json.loads((folder / "run.json").read_text())["state"] == "interrupted"
@@ -105,7 +105,7 @@ def test_an_existing_run_folder_is_left_alone(tmp_path):
     finished = fdbench("run", "--suite", "smoke", "--gpu", "cpu", "--out", tmp_path)
 
     assert finished.code == 2
-    assert "exists; pick another --out" in finished.text
+    assert "already exists; choose another --out" in finished.text
     assert (tmp_path / "mine.txt").read_text() == "keep me"
 
 
@@ -117,12 +117,12 @@ def test_variable_that_is_not_set_leaves_no_run(tmp_path, monkeypatch):
     words = ("run", "--suite", place.suite, "--gpu", "cpu", "--only", "left", *envs)
     missing = refusal(fdbench(*words, "--out", out, "--env", "FDBENCH_NOPE"), 2)
 
-    assert "--env FDBENCH_NOPE: no such variable is set" in missing
+    assert "--env FDBENCH_NOPE: that variable is not set" in missing
     assert not out.exists()
     passed = {"FDBENCH_NOPE": "a value of some length"}
     assert fdbench(*words, "--out", out, "--env", "FDBENCH_NOPE", **passed).code != 2
     before = (out / "run.json").read_bytes()
-    assert "no such variable" in refusal(fdbench("run", "--resume", out, *envs), 2)
+    assert "that variable is not set" in refusal(fdbench("run", "--resume", out, *envs), 2)
     assert (out / "run.json").read_bytes() == before
 
 
@@ -195,7 +195,7 @@ def test_what_the_system_refuses_is_one_message(copy):
     said = refusal(fdbench("fsck", copy), 5)
 
     assert f"fdbench: {copy / '.locks'}: " in said
-    assert "then type the same again" in said
+    assert "then run the same command again" in said
 
 
 def test_integrity_faults_say_how_to_see_all(copy):
@@ -216,8 +216,8 @@ def test_folder_without_environments_is_named(tmp_path):
     words = ("run", "--suite", "smoke", "--gpu", "cpu", "--envs", tmp_path, "--out", tmp_path / "r")
     said = refusal(fdbench(*words), 2)
 
-    assert f"{tmp_path} declares no environment: no NAME/env.toml in it" in said
-    assert "leave --envs out" in said
+    assert f"{tmp_path} declares no environments (no NAME/env.toml)" in said
+    assert "Leave out --envs" in said
     assert not (tmp_path / "r").exists()
 
 
@@ -230,7 +230,7 @@ def test_folder_without_environments_is_named(tmp_path):
         pytest.param((*IMPORT, *OF[:2]), "fdbench list devices", id="import-device"),
         pytest.param((*IMPORT, *OF), "fdbench list recipes", id="import-side"),
         pytest.param(
-            (*IMPORT, *OF, "--side", "official"), "pick another --into", id="import-place"
+            (*IMPORT, *OF, "--side", "official"), "choose another --into", id="import-place"
         ),
     ],
 )

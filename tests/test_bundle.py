@@ -124,10 +124,10 @@ def test_fdbench_needs_what_the_host_lacks_or_has_too_old():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"", "names no torch"),
-        (b"numpy==2.0\n", "names no torch"),
+        (b"", "lists no torch"),
+        (b"numpy==2.0\n", "lists no torch"),
         (b"Package Version\n", "freeze"),
-        (b"\xff\xfe\x00", "names no torch"),
+        (b"\xff\xfe\x00", "lists no torch"),
     ],
 )
 def test_list_without_torch_is_refused(tmp_path, text, said):
@@ -152,7 +152,7 @@ def test_folder_below_a_file_is_refused(tmp_path):
     failed = fdbench("env", "bundle", "diffusers", kit, "--host", tmp_path / "freeze.txt")
 
     assert failed.code == 2
-    assert "kit cannot be made" in failed.err
+    assert "kit could not be created" in failed.err
 
 
 def test_failure_leaves_nothing_and_an_existing_folder_is_kept(tmp_path, monkeypatch):
@@ -166,4 +166,4 @@ def test_failure_leaves_nothing_and_an_existing_folder_is_kept(tmp_path, monkeyp
 
     (tmp_path / "kit").mkdir()
     again = fdbench(*words)
-    assert (again.code, "kit exists" in again.err) == (2, True)
+    assert (again.code, "kit already exists" in again.err) == (2, True)

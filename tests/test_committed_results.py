@@ -124,5 +124,5 @@ def test_run_of_an_earlier_protocol_gets_no_further_trial(run):
     more = fdbench("run", "--into", run, "--suite", suite, "--gpu", device)
 
     assert more.code == 2, more.err
-    assert "was begun under protocol 2 and this is protocol 3" in more.err
+    assert "was started with protocol 2, and this fdbench has protocol 3" in more.err
     assert f"fdbench run --suite {suite} --gpu {device}" in more.err

@@ -96,13 +96,13 @@ def test_adapter_is_where_the_command_expects_it(name):
         pytest.param(
             "packages = []",
             'slugs = { a = "b:C" }\npackages = []',
-            "slugs: only an environment of role candidate",
+            "slugs: only an environment with role candidate",
             id="slugs-of-a-reference",
         ),
         pytest.param(
             "packages = []",
             'role = "candidate"\nslugs = { a = "b.C" }\npackages = []',
-            "slugs: a is at 'b.C', which is not of the form module:ATTRIBUTE",
+            "slugs: a is at 'b.C', expected module:ATTRIBUTE",
             id="slug-at-no-attribute",
         ),
     ],
@@ -120,7 +120,7 @@ def test_unknown_environment_is_refused(cache, declared_dir):
     """An unknown name is answered with the nearest; of a folder of one's own, with what it has."""
     with pytest.raises(UsageFault, match="nearest: diffusers"):
         build_environment("difusers", print)
-    with pytest.raises(UsageFault, match=r"no fak/env\.toml in it; it has fake"):
+    with pytest.raises(UsageFault, match=r"\(no fak/env\.toml\); it has fake"):
         build_environment("fak", print, declared_dir)
 
 

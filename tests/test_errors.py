@@ -1,5 +1,6 @@
 """Exit codes, and what a user sees instead of a traceback."""
 
+import ast
 import itertools
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import click
 import pytest
 
 from harness import cli
+from harness.environments.declared import PROJECT_DIR
 from harness.errors import (
     WORST_FIRST,
     EnvironmentFault,
@@ -17,6 +19,7 @@ from harness.errors import (
     Interrupted,
     LogFormatError,
     UsageFault,
+    in_words,
     worst,
 )
 from harness.machine.fingerprint import Machine, require_device
@@ -125,6 +128,82 @@ def test_folder_that_is_no_run_exits_2(tmp_path, command, kind):
     assert (done.code, done.out) == (2, "")
     assert str(path) in done.err
     assert "fdbench run" in done.err
+
+
+@pytest.mark.parametrize(("num_runs", "more"), [(1, ""), (3, ""), (5, ", and 2 more")])
+def test_folder_of_runs_names_them(tmp_path, num_runs, more):
+    """One level above a run: at most three of those in it, and how many more there are."""
+    for number in range(num_runs):
+        (tmp_path / f"run{number}").mkdir()
+        (tmp_path / f"run{number}" / "run.json").touch()
+    done = fdbench("check", tmp_path)
+
+    named = ", ".join(str(tmp_path / f"run{number}") for number in range(min(num_runs, 3)))
+    assert done.code == 2
+    assert done.err == (
+        f"fdbench: {tmp_path} is not a run: no run.json in it, but in {named}{more}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["chek"], "Did you mean 'check'?", id="command"),
+        pytest.param(["CHECK"], "Did you mean 'check'?", id="case"),
+        pytest.param(["env", "biuld"], "Did you mean 'build'?", id="env"),
+        pytest.param(["weights", "verfy"], "Did you mean 'verify'?", id="weights"),
+        pytest.param(["run", "--sute", "smoke"], "'--suite'", id="flag"),
+    ],
+)
+def test_unknown_command_is_told_the_nearest(arguments, said):
+    """So is a flag; the usage is shown as for everything that click refuses."""
+    done = fdbench(*arguments)
+
+    assert done.code == 2
+    assert said in done.err
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        pytest.param([], "Missing --suite and --gpu.", id="both"),
+        pytest.param(["--suite", "smoke"], "Missing --gpu.", id="device"),
+        pytest.param(["--gpu", "cpu"], "Missing --suite.", id="suite"),
+    ],
+)
+def test_all_that_is_missing_is_named_at_once(command, given, said):
+    """With a line that works."""
+    done = fdbench(command, *given)
+
+    assert done.code == 2
+    assert f"{said} Example: fdbench {command} --suite smoke --gpu cpu" in done.err
+
+
+def test_no_message_has_the_number_of_a_system_error():
+    """Nothing prints an ``OSError`` as Python does: ``[Errno 2] No such file or directory``."""
+    found = [
+        f"{path.name}:{value.lineno}"
+        for top in ("harness", "reports")
+        for path in (PROJECT_DIR / top).rglob("*.py")
+        for handler in ast.walk(ast.parse(path.read_text()))
+        if isinstance(handler, ast.ExceptHandler) and "OSError" in ast.unparse(handler.type)
+        for value in ast.walk(handler)
+        if isinstance(value, ast.FormattedValue) and ast.unparse(value.value) == handler.name
+    ]
+
+    assert found == []
+
+
+def test_system_error_is_told_in_words(tmp_path):
+    """What is wrong, and never an empty text."""
+    with pytest.raises(OSError, match="Errno") as missing:
+        (tmp_path / "x").read_bytes()
+
+    assert in_words(missing.value) == "No such file or directory"
+    assert in_words(OSError("odd")) == "odd"
+    assert in_words(OSError()) == "OSError"
+    assert in_words(KeyError("schema")) == "it has no 'schema'"
 
 
 @pytest.mark.parametrize("arguments", [(), ("nonsense",), ("run",), ("parse",), ("list", "x")])

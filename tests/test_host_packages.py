@@ -159,7 +159,7 @@ def test_missing_package_is_named_with_the_next_step(wheels, tmp_path, packages,
 
     assert name in str(caught.value)
     assert f"from this machine's packages and {wheels}" in str(caught.value)
-    assert "Put the wheel there, or unset FDBENCH_WHEELS" in str(caught.value)
+    assert "Add the missing wheel there, or unset FDBENCH_WHEELS" in str(caught.value)
 
 
 DEBIAN = Path("/usr/bin/python3")

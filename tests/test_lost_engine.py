@@ -127,7 +127,7 @@ def test_engine_gone_for_good(in_own_engine, run, monkeypatch):
             in_own_engine.end(signal.SIGTERM)
 
     try:
-        with pytest.raises(engine.LostEngineFault, match=r"may still run.*\n.*fdbench gc"):
+        with pytest.raises(engine.LostEngineFault, match=r"may still be running.*\n.*fdbench gc"):
             run("waits", watcher=Ender())
     finally:
         in_own_engine.start()

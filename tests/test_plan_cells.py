@@ -84,7 +84,7 @@ def test_cells_that_differ_in_their_variant_are_two(tmp_path):
     _, suite = suites.load_suite(suite_file(tmp_path / "two.toml", "", "as-shipped"))
     assert [cell.variant for cell in suite.cells] == ["", "as-shipped"]
 
-    with pytest.raises(UsageFault, match="fastvideo, as-shipped stands there twice"):
+    with pytest.raises(UsageFault, match="fastvideo, as-shipped is defined twice"):
         suites.load_suite(suite_file(tmp_path / "same.toml", "as-shipped", "as-shipped"))
 
 
@@ -94,7 +94,7 @@ def test_scene_and_variant_of_one_name_are_one_cell(tmp_path):
     suite_file(path, "1280x720", "")
     path.write_text(path.read_text().replace('variant = ""', 'scene = "1280x720"'))
 
-    with pytest.raises(UsageFault, match="stands there twice"):
+    with pytest.raises(UsageFault, match="is defined twice"):
         suites.load_suite(str(path))
 
 

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness.cli.progress import PlainWatcher
+from harness.environments.declared import load_environments
 from harness.environments.doctor import missing
 from harness.machine.telemetry import SLOWED
 from harness.plan.cells import need_of, plan_suite
@@ -96,6 +97,29 @@ def test_text_says_that_estimates_are_estimates():
     assert "11 of 15 cells can run on gb200" in done.out
 
 
+def test_text_ends_with_the_whole_suite():
+    """Cells, trials and time add up, and memory is that of the largest."""
+    cells = planned("--suite", "per-step", "--gpu", "h200").values()
+    done = fdbench("plan", "--suite", "per-step", "--gpu", "h200").out
+    run = [cell for cell in cells if not cell["cannot_run"]]
+
+    seconds = format_duration(sum(cell["seconds"] for cell in run))
+    trials = sum(cell["trials"] for cell in run)
+    most = max(cell["memory_gb"] for cell in run)
+    assert (
+        f"In all: {len(run)} cells, {trials} trials, about {seconds}, at most {most:g} GB a GPU\n"
+    ) in done
+    assert "  on FlashDreams' page: flashdreams-run wan21-t2v-1.3b-480p\n" in done
+    assert "published by" not in done
+
+
+def test_suite_without_estimates_claims_none():
+    """A tiny suite has neither time nor memory to tell."""
+    done = fdbench("plan", "--suite", "smoke", "--gpu", "cpu").out
+
+    assert done.endswith("In all: 2 cells, 10 trials\n")
+
+
 def test_estimates_follow_the_shapes():
     """Two bytes a weight, plus keys and values of the window; CFG doubles cache and work."""
     recipes, devices = load_recipes(), load_devices()
@@ -179,6 +203,12 @@ def test_doctor_names_what_is_here():
 
     assert set(topics) >= {"python", "processor", "gpu", "engine", "environments", "disk"}
     assert all(finding["text"] for finding in answer["machine"])
+    facts = {topic: finding["facts"] for topic, finding in topics.items()}
+    assert facts["processor"]["cores"] >= 1
+    assert facts["disk"]["free_gb"] > 0 < facts["disk"]["needed_gb"]
+    environments = facts["environments"]
+    assert sorted(environments["built"] + environments["missing"]) == sorted(load_environments())
+    assert facts["hugging face"]["has_token"] in (True, False)
     assert [cell["cannot_run"] for cell in answer["cells"]] == ["", ""]
     assert done.code in (0, 5)
 
@@ -234,3 +264,5 @@ def test_doctor_calls_slowed_what_voids_a_trial(monkeypatch, bit, text):
 
     assert gpu["state"] == ("bad" if text else "good")
     assert (f"{text}, times will not hold" in gpu["text"]) is bool(text)
+    assert gpu["facts"]["is_slowed"] is bool(text)
+    assert (gpu["facts"]["index"], gpu["facts"]["name"]) == (0, H200)

@@ -20,6 +20,7 @@ from harness.store.run import Store, open_run
 from tests.fakes import workplace
 from tests.fakes.command import fdbench
 from tests.fakes.victim import Replay
+from tests.test_workers import Stopping
 
 KILLS, SEED = 50, 20261123
 LEFT, RIGHT = (f"{workplace.RECIPE}/cpu/{name}" for name in ("left", "right"))
@@ -320,7 +321,7 @@ def test_resume_does_not_hide_a_loss(place, undisturbed, tmp_path):
     [
         (["--resume", "x", "--suite", "smoke"], "without --suite"),
         (["--into", "x", "--out", "y", "--suite", "smoke", "--gpu", "cpu"], "give one"),
-        (["--gpu", "cpu"], "Missing option '--suite'"),
+        (["--gpu", "cpu"], "Missing --suite"),
         (["--resume", "no-such-run"], "is not a run"),
     ],
 )
@@ -364,3 +365,31 @@ def test_side_that_fills_the_disk_is_no_result(place, undisturbed, small_disk):
     assert place.resume(run) == 0
     place.add(run, only="right")
     assert workplace.tables(run) == workplace.tables(undisturbed)
+
+
+def test_nothing_left_is_said(place, undisturbed, tmp_path):
+    """A finished run that is resumed or added to: nothing starts, its verdicts are shown."""
+    run, envs = shutil.copytree(undisturbed, tmp_path / "run"), place.environments_dir
+    resumed = fdbench("run", "--resume", run, "--envs", envs)
+    words = ["--suite", place.suite, "--gpu", "cpu", "--only", "left"]
+    added = fdbench("run", "--into", run, "--envs", envs, *words)
+
+    for done in (resumed, added):
+        assert done.code == 0
+        assert done.out.startswith("nothing is left to run: every cell")
+        assert "0 cells" not in done.out
+        assert f"pass         {LEFT}" in done.out
+    assert workplace.tables(run) == workplace.tables(undisturbed)
+
+
+def test_cell_with_its_verdict_is_not_begun_again(place, tmp_path):
+    """Nor is another worker entered in a run of which other cells are open."""
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted):
+        place.run(run, watcher=Stopping("right"))
+    words = ["--suite", place.suite, "--gpu", "cpu", "--envs", place.environments_dir]
+    done = fdbench("run", "--into", run, *words, "--only", "left")
+
+    assert done.out.startswith("nothing is left to run")
+    assert done.code == 4
+    assert len(open_run(run).read_record().workers) == 1

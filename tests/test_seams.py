@@ -141,7 +141,7 @@ def test_inputs_of_a_step_are_named_by_it():
             {"input_names": ["hd_map"]}, "unknown input 'hd_map'; nearest: hdmap", id="input"
         ),
         pytest.param({"weights_rule": "sharpe"}, "nearest: sharp", id="rule"),
-        pytest.param({"weights_from": "gpu"}, "nearest: device, file", id="source"),
+        pytest.param({"weights_from": "gpu"}, "known: device, file", id="source"),
     ],
 )
 def test_unknown_name_in_a_side_is_told_the_nearest(overrides, said):
@@ -197,11 +197,11 @@ def test_unknown_name_in_recipes_is_told_the_nearest(tmp_path, old, new, said):
         pytest.param({"weights_gains": (2.0,)}, "flat has no gains", id="flat"),
         pytest.param(
             {"given_frames": 9, "input_names": ("first_frame",)},
-            "of 9 one is generated",
+            "of 9 1 must be generated",
             id="all-given",
         ),
         pytest.param({"given_frames": 1}, "no input gives them", id="given-by-nobody"),
-        pytest.param({"input_names": ("hdmap", "hdmap")}, "stands there twice", id="twice"),
+        pytest.param({"input_names": ("hdmap", "hdmap")}, "is named twice", id="twice"),
         pytest.param({"context_noise": 1001}, "a timestep is in [0, 1000]", id="context"),
         pytest.param(
             {"weights_rule": "sharp", "weights_gains": (0.0, 1.0)}, "a gain is above 0", id="zero"
@@ -211,7 +211,7 @@ def test_unknown_name_in_recipes_is_told_the_nearest(tmp_path, old, new, said):
             {"solver": "unipc_karras", "denoising_steps": 1}, "takes at least 2", id="one-step"
         ),
         pytest.param({"as_shipped": ("timesteps",)}, "timestep_rounding=as_shipped", id="part"),
-        pytest.param({"from_ar": 1}, "no fault is planted", id="no-fault"),
+        pytest.param({"from_ar": 1}, "does nothing without position_offset", id="no-fault"),
         pytest.param({"from_ar": 3, "position_offset": 3}, "the last AR step is 2", id="too-late"),
         pytest.param({"device": "cuda", "gpus": 2}, "1 on 2 GPUs", id="ranks"),
     ],
@@ -234,7 +234,7 @@ def test_sides_of_a_cell_have_their_weights_from_one_place():
     )
     suite = suites.Suite(description="a test", size="tiny", cells=[cell])
 
-    with pytest.raises(UsageFault, match="weights_from differs between its sides"):
+    with pytest.raises(UsageFault, match="its sides have different weights_from"):
         plan_suite("mine", suite, RECIPES, "cpu", suites.load_devices()["cpu"])
 
 

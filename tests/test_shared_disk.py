@@ -190,7 +190,7 @@ def test_trial_that_another_process_has_stored_is_kept(tmp_path):
             if text == "first":
                 run.add_trial(work, row, {}, {})
                 continue
-            with pytest.raises(EnvironmentFault, match="is there already"):
+            with pytest.raises(EnvironmentFault, match="already exists"):
                 run.add_trial(work, row, {}, {})
 
     assert (run.folder / "logs" / "t" / "log.txt").read_text() == "first"

@@ -101,7 +101,7 @@ def test_worker_that_is_refused_in_the_middle_leaves_no_running_run(place, begun
     run, *_ = begun
 
     def refuse(*_):
-        raise UsageFault("began on GPU-1, and here is GPU-2")
+        raise UsageFault("was started on GPU-1, but this is GPU-2")
 
     monkeypatch.setattr("harness.integrity.resume.refuse_other_gpus", refuse)
     with pytest.raises(UsageFault, match="GPU-2"):
@@ -129,8 +129,9 @@ def test_only_what_is_left_is_announced(place, tmp_path):
     assert resume(place, run, watcher) == ExitCode.PASS
     assert watcher.num_planned == len(watcher.started)
     before = (run / "run.json").read_bytes()
-    assert resume(place, run, watcher) == ExitCode.PASS
-    assert watcher.num_planned == 0
+    again = Counting()
+    assert resume(place, run, again) == ExitCode.PASS
+    assert (again.num_planned, again.started) == (0, [])
     assert (run / "run.json").read_bytes() == before
 
 

@@ -193,7 +193,7 @@ def test_clone_at_another_commit_is_refused(stage, source, given):
     """Even where the files are the same."""
     git(given, "commit", "--quiet", "--allow-empty", "-m", "three")
 
-    with pytest.raises(EnvironmentFault, match=r"wrong commit: .* pinned is"):
+    with pytest.raises(EnvironmentFault, match=r"wrong commit: .* expected"):
         stage(source)
 
 
@@ -204,7 +204,7 @@ def test_link_is_refused(stage, source, given, tmp_path):
     (tmp_path / "elsewhere.py").write_text("WIDTH = 8\n")
     (given / "model" / "net.py").symlink_to(tmp_path / "elsewhere.py")
 
-    with pytest.raises(EnvironmentFault, match="is not a plain file"):
+    with pytest.raises(EnvironmentFault, match="is not a regular file"):
         stage(source)
 
 
@@ -212,7 +212,7 @@ def test_folder_that_is_not_given_is_named(stage, source, given):
     """A machine that keeps sources and lacks this one."""
     given.rename(given.with_name("other"))
 
-    with pytest.raises(EnvironmentFault, match="which has no folder fake"):
+    with pytest.raises(EnvironmentFault, match="but it has no folder fake"):
         stage(source)
 
 

@@ -272,7 +272,7 @@ def test_existing_folder_is_refused(tmp_path):
     """A run never writes into another one, nor into any folder with something in it."""
     (tmp_path / "run").mkdir()
 
-    with pytest.raises(UsageFault, match="pick another --out"):
+    with pytest.raises(UsageFault, match="choose another --out"):
         create_run(tmp_path / "run")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import runners
-from harness.environments.declared import driven, load_environments
+from harness.environments.declared import Environment, driven, load_environments
 from harness.errors import UsageFault
 from harness.plan import suites
 from harness.plan.cells import make_plan, plan_suite
@@ -229,7 +229,7 @@ def test_overrides_are_the_job_but_for_identity():
     ("option", "value", "near"),
     [
         pytest.param("--suite", "smok", "smoke", id="suite"),
-        pytest.param("--suite", "recipes", "per-step", id="suite-that-is-a-table"),
+        pytest.param("--suite", "recipes", "fdbench list suites", id="suite-that-is-a-table"),
         pytest.param("--suite", "missing.toml", "missing.toml", id="suite-file"),
         pytest.param("--gpu", "h20", "h200", id="device"),
         pytest.param("--only", "no-such-cell", "wan21-t2v-1.3b-480p/cpu/diffusers", id="cell"),
@@ -243,6 +243,125 @@ def test_unknown_name_exits_2_with_the_nearest(tmp_path, option, value, near):
     assert (done.code, done.out) == (2, "")
     assert near in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_only_names_a_cell_that_cannot_run(tmp_path):
+    """A cell that the suite has is not denied; its reason is told."""
+    path = write_suite(tmp_path, SUITE)
+    with pytest.raises(UsageFault) as refused:
+        make_plan(str(path), "cpu", {}, "wan21")
+
+    assert str(refused.value) == (
+        "--only 'wan21': what it names in mine cannot run on cpu:\n"
+        "wan21-t2v-1.3b-480p/cpu/diffusers: no environment diffusers yet: "
+        "upstream_envs/diffusers is not there"
+    )
+    with pytest.raises(UsageFault, match="matches no cell of mine; it has:\nnone that can run"):
+        make_plan(str(path), "cpu", {}, "other")
+
+
+@pytest.mark.parametrize("words", [["smoke", "cpu"], ["Smoke", "CPU"], ["SMOKE", "cpu"]])
+def test_names_are_taken_in_any_case(words):
+    """As reports write them; what is planned has the names as they are known."""
+    suite, device = words
+    cells = json.loads(fdbench("plan", "--suite", suite, "--gpu", device, "--json").out)
+
+    assert cells == json.loads(fdbench("plan", "--suite", "smoke", "--gpu", "cpu", "--json").out)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "said"),
+    [
+        pytest.param("device", "H20", "unknown device 'H20'; nearest: h200", id="near"),
+        pytest.param("device", "tpu", "unknown device 'tpu'; nearest: cpu", id="device"),
+        pytest.param("device", "x", "unknown device 'x'; see: fdbench list devices", id="nothing"),
+        pytest.param("recipe", "taehv", "nearest: lingbot-world", id="part-of-a-name"),
+        pytest.param("recipe", "nothere", "see: fdbench list recipes", id="recipe"),
+        pytest.param("env", "DIFFUSER", "nearest: diffusers", id="env"),
+        pytest.param("suite", "x", "see: fdbench list suites", id="suite"),
+    ],
+)
+def test_at_most_three_names_are_suggested(kind, wanted, said):
+    """And none at all where none is like it: then where they are listed."""
+    known = {
+        "recipe": suites.load_recipes().recipes,
+        "suite": SUITES,
+        "device": suites.load_devices(),
+        "env": load_environments(),
+    }[kind]
+    with pytest.raises(UsageFault) as refused:
+        suites.pick(kind, wanted, known)
+
+    assert said in str(refused.value)
+    assert sum(name in str(refused.value).split() for name in known) <= 3
+    assert f"fdbench list {kind}s" in str(refused.value)
+
+
+def test_name_in_a_file_is_taken_as_it_is_written():
+    """A recipe's slug is part of a cell's id."""
+    with pytest.raises(UsageFault, match="nearest: smoke"):
+        suites.pick("suite", "Smoke", ["smoke"], "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        pytest.param(
+            "limit = 2.0",
+            "limits = 2.0",
+            "mine.toml:9: cells.0.limits: unknown key; nearest: limit, limit_origin",
+            id="cell",
+        ),
+        pytest.param(
+            '"tiny"', '"tiny"\nThreads = 2', "Threads: unknown key; nearest: threads", id="suite"
+        ),
+        pytest.param("limit = 2.0", "", "cells.0.limit: this key is missing", id="missing"),
+        pytest.param(
+            "settings =",
+            'expected_differences = [{ setting = "a", reson = "b", evidence = "c" }]\nsettings =',
+            "cells.0.expected_differences.0.reson: unknown key; nearest: reason",
+            id="inner-table",
+        ),
+    ],
+)
+def test_misspelt_key_is_told_the_nearest(tmp_path, old, new, said):
+    """What was typed, not what is missing for it; by file, line and key."""
+    assert old in SUITE
+    with pytest.raises(UsageFault) as refused:
+        load_suite(str(write_suite(tmp_path, SUITE.replace(old, new))))
+
+    assert said in str(refused.value)
+
+
+def test_misspelt_key_of_any_file_is_told_the_nearest(tmp_path):
+    """Tables by name, and one that may be left out."""
+    path = tmp_path / "env.toml"
+    path.write_text(
+        'description = ""\npackages = []\nrecipes = []\ncommand = []\n[source]\nurls = ""'
+    )
+    with pytest.raises(UsageFault, match=r"source\.urls: unknown key; nearest: url"):
+        load_toml(Environment, path)
+    path.write_text("[networks.a]\nparameter = 1\n[recipes]")
+    with pytest.raises(UsageFault, match=r"a\.parameter: unknown key; nearest: parameters"):
+        load_toml(suites.Recipes, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        pytest.param("nothere.toml", "there is no such file", id="missing"),
+        pytest.param(".", "could not be read: Is a directory", id="folder"),
+    ],
+)
+def test_file_that_cannot_be_read_is_told_in_words(tmp_path, name, said):
+    """No number of the system's, and no class of Python's."""
+    folder = tmp_path / "mine.toml"
+    folder.mkdir()
+    with pytest.raises(UsageFault) as refused:
+        load_suite(str(folder / name) if name != "." else str(folder))
+
+    assert said in str(refused.value)
+    assert "Errno" not in str(refused.value)
 
 
 @pytest.mark.parametrize("kind", ["recipes", "suites", "devices", "envs"])
@@ -302,7 +421,7 @@ def test_cell_named_twice_is_refused_with_its_line(tmp_path, same):
     lines = path.read_text().splitlines()
     first, last = (n + 1 for n, line in enumerate(lines) if line.startswith("recipe = "))
 
-    with pytest.raises(UsageFault, match=rf":{last}: cells\.1\.recipe: .* at line {first}"):
+    with pytest.raises(UsageFault, match=rf":{last}: cells\.1\.recipe: .* in line {first}"):
         load_suite(str(path))
 
 

@@ -105,14 +105,14 @@ def test_nothing_pinned_is_no_pass(weights):
     done = weights("verify")
 
     assert done.code == 5
-    assert "pins nothing" in done.text
+    assert "has no pins" in done.text
 
 
 @pytest.mark.parametrize(
     ("status", "error_code", "said"),
     [
-        pytest.param(403, "GatedRepo", "accept its terms", id="gated"),
-        pytest.param(401, "RepoNotFound", "there is no token here", id="no-token"),
+        pytest.param(403, "GatedRepo", "accept the terms", id="gated"),
+        pytest.param(401, "RepoNotFound", "no token was found", id="no-token"),
         pytest.param(500, "", "answers 500", id="broken"),
     ],
 )

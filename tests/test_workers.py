@@ -149,7 +149,7 @@ def test_options_that_a_run_cannot_change_are_refused(place, tmp_path, changes, 
     place.run(run, only="left")
     before = (run / "run.json").read_bytes()
     request = replace(place.request(run, "right"), **changes)
-    with pytest.raises(UsageFault, match=f"leave {option} out"):
+    with pytest.raises(UsageFault, match=f"leave out {option}, or"):
         workflow.add_to_run(request, workplace.Silent(), Limits())
 
     assert (run / "run.json").read_bytes() == before
@@ -192,7 +192,7 @@ def test_pruning_keeps_what_an_unfinished_cell_needs(place, half_run):
     pruned = fdbench("fsck", "--prune", half_run)
     kept = len(captures(half_run, ".right."))
 
-    assert f"{kept} captures are kept, whose cells have no verdict yet" in pruned.out
+    assert f"{kept} captures are kept for cells without a verdict" in pruned.out
     assert (kept > 0, captures(half_run, ".left.")) == (True, [])
     assert place.resume(half_run) == 0
     assert repair.examine(open_run(half_run)) == ()
@@ -221,7 +221,7 @@ def test_cell_does_not_go_on_on_another_gpu(fake_run, tmp_path):
     store.write_rows(rows, TelemetryRow, part=trial)
 
     resume.refuse_other_gpus(store, cell.cell_id, ("GPU-1",))
-    with pytest.raises(UsageFault, match="began on GPU-1, and here is GPU-2"):
+    with pytest.raises(UsageFault, match="was started on GPU-1, but this is GPU-2"):
         resume.refuse_other_gpus(store, cell.cell_id, ("GPU-2",))
 
 

@@ -6,22 +6,27 @@ from pathlib import Path
 
 import click
 
-from harness.errors import ExitCode
+from harness.cli.pipes import answering
+from harness.errors import ExitCode, fdbench_command
 from harness.integrity import repair
-from harness.integrity.findings import Finding
+from harness.integrity.findings import Finding, Kind
 from harness.store.durable import files_in
 from harness.store.run import CAPTURES, Store, open_run
 
 
 @click.command("fsck")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--repair", "mode", flag_value="repair", help="Mend what the raw evidence allows.")
 @click.option(
-    "--prune", "mode", flag_value="prune", help="Remove captured tensors; keep their digests."
+    "--repair",
+    "mode",
+    flag_value="repair",
+    help="Repair what can be derived from the raw evidence.",
+)
+@click.option(
+    "--prune", "mode", flag_value="prune", help="Delete captured tensors; keep their digests."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.pass_context
-def fsck_command(ctx: click.Context, run: Path, mode: str | None, as_json: bool) -> None:
+def fsck_command(run: Path, mode: str | None, as_json: bool) -> None:
     """Verify everything in RUN: manifest, schema, and each row against its raw evidence.
 
     Exits 0 if all is well and 7 if anything is wrong or lost.
@@ -36,17 +41,17 @@ def fsck_command(ctx: click.Context, run: Path, mode: str | None, as_json: bool)
         freed = repair.prune(run_store)
         kept = len(files_in(run / CAPTURES))
         said = {"run": str(run), "freed_bytes": freed, "captures_kept": kept}
-        why = f"; {kept} captures are kept, whose cells have no verdict yet" if kept else ""
+        why = f"; {kept} captures are kept for cells without a verdict" if kept else ""
         click.echo(json.dumps(said) if as_json else f"{run}: {freed / 2**20:.1f} MiB freed{why}")
         return
     mended, left = _look(run_store, repairs=mode == "repair")
     code = ExitCode.INTEGRITY if left else ExitCode.PASS
-    if as_json:
-        listed = {"run": str(run), "mended": _plain(mended), "findings": _plain(left)}
-        click.echo(json.dumps(listed | {"exit_code": int(code)}))
-    else:
-        _print(run, mended, left)
-    ctx.exit(code)
+    with answering(code):
+        if as_json:
+            listed = {"run": str(run), "mended": _plain(mended), "findings": _plain(left)}
+            click.echo(json.dumps(listed | {"exit_code": int(code)}))
+        else:
+            _print(run, mended, left)
 
 
 def _look(run_store: Store, *, repairs: bool) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
@@ -65,8 +70,10 @@ def _plain(findings: Iterable[Finding]) -> list[dict[str, str]]:
 
 def _print(run: Path, mended: tuple[Finding, ...], left: tuple[Finding, ...]) -> None:
     for finding in mended:
-        click.echo(f"mended  {finding.path}: {finding.problem}")
+        click.echo(f"repaired  {finding.path}: {finding.problem}")
     for finding in left:
         click.echo(f"{finding.kind}  {finding.path}: {finding.problem}\n  {finding.advice}")
-    what = f"{len(left)} findings" if left else "every file and every row is as its evidence says"
-    click.echo(f"{run}: {what}")
+    found = "1 finding" if len(left) == 1 else f"{len(left)} findings"
+    click.echo(f"{run}: {found if left else 'every file and every row matches its evidence'}")
+    if any(finding.kind in (Kind.LEFTOVER, Kind.DERIVABLE) for finding in left):
+        click.echo(f"Repair it with: {fdbench_command('fsck', '--repair', run)}")

@@ -10,9 +10,9 @@ from harness.integrity import gc
 @click.command("gc")
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN]...")
 def gc_command(runs: tuple[Path, ...]) -> None:
-    """Remove what a killed fdbench left: containers, processes, folders, by their label.
+    """Remove what a killed fdbench left behind: containers, processes and folders.
 
-    With RUN also the job folders in it that nobody is working in.
+    With RUN, also remove the job folders in it that no process is using.
 
     \b
     Example: fdbench gc
@@ -23,4 +23,4 @@ def gc_command(runs: tuple[Path, ...]) -> None:
         click.echo(f"removed {what}")
         removed += 1
     if not removed:
-        click.echo("nothing was left behind")
+        click.echo("nothing to remove")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.errors import fdbench_command
 from harness.imported_records import Basis, Origin
 from harness.integrity import imports
 from harness.integrity.import_record import ImportRecord
@@ -19,18 +20,28 @@ from harness.logs.detection import FORMATS
     type=click.Path(path_type=Path),
     required=True,
     metavar="RUN",
-    help="Folder of a run, measured or not; made if it is not there.",
+    help="Folder of a run, measured or not; created if missing.",
 )
-@click.option("--recipe", default="", metavar="SLUG", help="What ran (see: fdbench list recipes).")
+@click.option(
+    "--recipe", default="", metavar="SLUG", help="Recipe that was run (see: fdbench list recipes)."
+)
 @click.option("--gpu", "device", default="", metavar="KEY", help="Device the logs were made on.")
 @click.option(
-    "--num-gpus", "gpus", type=click.IntRange(min=1), default=None, help="GPUs that ran together."
+    "--num-gpus",
+    "gpus",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Number of GPUs that ran together.",
 )
-@click.option("--side", default="", help="Who ran: flashdreams, or a baseline of the recipe.")
+@click.option(
+    "--side", default="", help="Side that was run: flashdreams, or a baseline of the recipe."
+)
 @click.option(
     "--scene", default="", metavar="WxH", help="Input size, of a super-resolution recipe."
 )
-@click.option("--format", "name", type=click.Choice(FORMATS), help="Default: what is in the file.")
+@click.option(
+    "--format", "name", type=click.Choice(FORMATS), help="Format of the logs.  [default: detected]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def import_command(
     logs: tuple[Path, ...],
@@ -43,12 +54,12 @@ def import_command(
     name: str | None,
     as_json: bool,
 ) -> None:
-    """Take LOGS that were made elsewhere into a run's folder, beside what is measured there.
+    """Import LOGS that were made elsewhere into the folder of a run.
 
-    Several logs of one call are several processes of the same side. Their rows are marked as parsed
-    from a log, stand in tables of their own and never decide a verdict. Either every log is
-    imported or, if one cannot be read, none. Files of published figures (benchmark_results,
-    perf_table) say themselves what they are of.
+    Several logs in one call are several processes of the same side. Imported rows are marked as
+    parsed from a log, shown in tables of their own, and never decide a verdict. If one log cannot
+    be read, none is imported. Files of published figures (benchmark_results, perf_table) say
+    themselves what was measured: they need only --into.
 
     \b
     Example: fdbench import bench.log --into runs/collected --gpu h200 --side flashdreams \\
@@ -62,10 +73,10 @@ def import_command(
         click.echo(json.dumps(answer, indent=1))
         return
     for record in added:
-        click.echo(f"imported   {record.import_id}: {_describe(record)}")
+        click.echo(f"imported  {record.import_id}: {_describe(record)}")
     for record in old:
-        click.echo(f"was there  {record.import_id}: {record.source}, of {record.imported}")
-    click.echo(f"See them beside the rest: fdbench report {into}")
+        click.echo(f"already there  {record.import_id}: {record.source}, of {record.imported}")
+    click.echo(f"Show them with the rest: {fdbench_command('report', into)}")
 
 
 def _plain(records: list[ImportRecord]) -> list[dict[str, object]]:

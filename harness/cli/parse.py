@@ -19,6 +19,7 @@ from harness.plan import suites
 from harness.plan.sampling import phase_at
 from harness.plan.suites import Recipe
 from harness.records import LogStep
+from harness.units import format_words
 
 Timed = list[tuple[str, LogStep]]
 """Phase and step; a progress bar has no phase."""
@@ -28,9 +29,13 @@ Timed = list[tuple[str, LogStep]]
 @click.argument("log", type=click.Path(path_type=Path))
 @click.option("--recipe", "slug", help="FlashDreams slug (see: fdbench list recipes).")
 @click.option("--gpu", "device", help="Device the log was made on.")
-@click.option("--format", "name", type=click.Choice(FORMATS), help="Default: what is in the file.")
+@click.option(
+    "--format", "name", type=click.Choice(FORMATS), help="Format of the log.  [default: detected]"
+)
 @click.option("--blocks", type=click.IntRange(min=1), help="Use only the first N AR steps.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object with rows and statistics.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object with rows and statistics."
+)
 def parse_command(
     log: Path,
     slug: str | None,
@@ -55,12 +60,18 @@ def parse_command(
         _print_figures(parsed, log, as_json=as_json)
         return
     if slug is None or device is None:
-        missing, kind = ("--recipe", "recipes") if slug is None else ("--gpu", "devices")
+        said = {
+            "--recipe": (slug, "fdbench list recipes"),
+            "--gpu": (device, "fdbench list devices"),
+        }
+        missing = {flag: see for flag, (value, see) in said.items() if value is None}
         raise UsageFault(
-            f"{log}: say with {missing} what its AR steps are of (see: fdbench list {kind})"
+            f"{log}: give {format_words(list(missing))} to say what was measured "
+            f"(see: {format_words(list(missing.values()))})"
         )
     recipes, devices = suites.load_recipes().recipes, suites.load_devices()
-    recipe = recipes[suites.pick("recipe", slug, recipes)]
+    slug = suites.pick("recipe", slug, recipes)
+    recipe = recipes[slug]
     title = f"{slug} on {devices[suites.pick('device', device, devices)].name}"
     timed = _timed(parsed, recipe, log, blocks)
     if as_json:
@@ -76,7 +87,7 @@ def parse_command(
 def _timed(parsed: ParsedLog, recipe: Recipe, log: Path, blocks: int | None) -> Timed:
     steps = [step for step in parsed.steps if step.rank == 0]
     if not steps:
-        raise LogFormatError(f"{log}: no step of rank 0 in it")
+        raise LogFormatError(f"{log}: it has no step of rank 0")
     if parsed.format == "tqdm":
         return [("", step) for step in steps[:blocks]]
     return [

@@ -1,12 +1,13 @@
 """``fdbench plan``."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 
 import click
 
+from harness.cli.named import suite_and_device
 from harness.environments.declared import Environment, command_words, driven, load_environments
 from harness.plan import suites
 from harness.plan.cells import cell_id_of, make_plan, need_of
@@ -31,7 +32,7 @@ class CellOutline:
     baseline: str
     """Command of one of its trials."""
     published: str
-    """FlashDreams' own command of the published figure."""
+    """The command that FlashDreams' page gives for the recipe."""
     gpus: int
     """GPUs of one trial, where it runs on any."""
     trials: int
@@ -43,15 +44,16 @@ class CellOutline:
 
 
 @click.command("plan")
-@click.option("--suite", required=True, help="Suite name (see: fdbench list suites) or TOML file.")
-@click.option("--gpu", "device", required=True, help="Device key; it need not be in this machine.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def plan_command(suite: str, device: str, as_json: bool) -> None:
-    """Show every cell of a suite: commands, what it needs, or why it cannot run.
+@click.option("--suite", help="Suite name (see: fdbench list suites) or TOML file.")
+@click.option("--gpu", "device", help="Device key; this machine need not have it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def plan_command(suite: str | None, device: str | None, as_json: bool) -> None:
+    """Show every cell of a suite: its commands and needs, or why it cannot run.
 
     \b
     Example: fdbench plan --suite per-step --gpu gb200
     """
+    suite, device = suite_and_device(suite, device, "plan")
     outlines = outline(suite, device)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in outlines], indent=1))
@@ -61,7 +63,10 @@ def plan_command(suite: str, device: str, as_json: bool) -> None:
     for row in outlines:
         for line in _lines(row):
             click.echo(line)
-    click.echo("Memory and time are estimates from shapes and nominal speed, not measurements.")
+    if runnable:
+        click.echo(_total(runnable))
+    if any(row.seconds is not None for row in runnable):
+        click.echo("Memory and time are estimates from shapes and nominal speed, not measurements.")
 
 
 def outline(suite_name: str, device_key: str) -> list[CellOutline]:
@@ -71,12 +76,14 @@ def outline(suite_name: str, device_key: str) -> list[CellOutline]:
         UsageFault: There is no such suite or device, or the suite is not what it should be.
     """
     suite, planned = make_plan(suite_name, device_key, driven(_declared()))
-    recipes, device = suites.load_recipes(), suites.load_devices()[device_key]
+    recipes, device = suites.load_recipes(), suites.load_devices()[planned.device]
     cells: tuple[PlannedCell | UnsupportedCell, ...] = (*planned.cells, *planned.unsupported)
     known = {cell.cell_id: cell for cell in cells}
     is_full = suite.size == "full"
     return [
-        _outline_cell(known[cell_id_of(cell, device_key)], cell.recipe, recipes, device, is_full)
+        _outline_cell(
+            known[cell_id_of(cell, planned.device)], cell.recipe, recipes, device, is_full
+        )
         for cell in suite.cells
     ]
 
@@ -131,7 +138,7 @@ def _lines(row: CellOutline) -> Iterator[str]:
     # Two cells may start the same command: what is in the job tells them apart.
     yield f"  FlashDreams  {row.candidate}: {row.flashdreams}"
     yield f"  baseline     {row.reference}: {row.baseline}"
-    yield f"  published by {row.published}"
+    yield f"  on FlashDreams' page: {row.published}"
     if row.seconds is not None:
         yield (
             f"  {row.trials} trials, about {format_duration(row.seconds)} in all, "
@@ -140,3 +147,14 @@ def _lines(row: CellOutline) -> Iterator[str]:
     elif row.trials:
         yield f"  {row.trials} trials"
     yield ""
+
+
+def _total(rows: Sequence[CellOutline]) -> str:
+    """What the whole suite takes, one cell after another."""
+    cells = "1 cell" if len(rows) == 1 else f"{len(rows)} cells"
+    total = f"In all: {cells}, {sum(row.trials for row in rows)} trials"
+    seconds = [row.seconds for row in rows if row.seconds is not None]
+    memory_gb = [row.memory_gb for row in rows if row.memory_gb is not None]
+    if not seconds or not memory_gb:
+        return total
+    return f"{total}, about {format_duration(sum(seconds))}, at most {max(memory_gb):g} GB a GPU"

@@ -30,7 +30,7 @@ SHORT = 8
     help="The run that measured it.",
 )
 def reproduce_command(cell: str, folder: Path) -> None:
-    """Print what to type to measure CELL of a run again, and what each of its trials started.
+    """Print the command that measures CELL of a run again, and what each of its trials started.
 
     \b
     Example: fdbench reproduce wan21-t2v-1.3b-480p/h200/official --run docs/results/h200
@@ -52,8 +52,8 @@ def _lines(record: RunRecord, cell: PlannedCell) -> list[str]:
     words = ["fdbench", "run", "--suite", record.suite_file, "--gpu", record.device]
     declared = load_environments()
     lines = [
-        "# builds the environments where they are not there, makes the weights and noise, measures",
-        "# and judges; on a machine without a package index set FDBENCH_WHEELS and FDBENCH_SOURCES",
+        "# builds missing environments, makes weights and noise, measures and judges; on a machine",
+        "# without a package index, set FDBENCH_WHEELS and FDBENCH_SOURCES first",
         shlex.join([*words, "--only", cell.cell_id]),
         "",
         f"# its {len(cell.trials)} trials in order, one process each; JOB is logs/TRIAL/job.json",
@@ -70,7 +70,7 @@ def _lines(record: RunRecord, cell: PlannedCell) -> list[str]:
 
 def _measured_with(trials: Sequence[TrialRow]) -> list[str]:
     """What decided the numbers and may be other here: PyTorch, adapters and runners."""
-    lines = ["", "# measured with; another PyTorch or other code may give other figures"]
+    lines = ["", "# measured with this; another PyTorch or other code may give different figures"]
     seen: dict[str, None] = {}
     names = {parse_side(row.side, row.trial_id).environment for row in trials}
     now = {name: code_digest(ENVIRONMENTS_DIR / name) for name in names}

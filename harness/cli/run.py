@@ -1,20 +1,13 @@
-"""``fdbench run``."""
+"""``fdbench run``: what it takes. What it does is imported when it is done."""
 
 from collections.abc import Collection
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from harness import workflow
-from harness.cli.progress import pick_watcher
-from harness.cli.summary import print_summary
-from harness.environments import sides
-from harness.environments.declared import ENVIRONMENTS_DIR
-from harness.sandboxes import engine
-from harness.trials.launch import Limits
+from harness.sandboxes.contract import SANDBOXES
 
 
 @click.command("run")
@@ -23,33 +16,32 @@ from harness.trials.launch import Limits
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder of the run; it must not exist.  [default: runs/SUITE-DEVICE-TIME]",
+    help="Folder of the new run; it must not exist yet.  [default: runs/SUITE-DEVICE-TIME]",
 )
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Run what is left of RUN, which was stopped; its suite and device are known.",
+    help="Continue RUN, which was stopped; suite and device are taken from it.",
 )
 @click.option(
     "--into",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Add the cells to RUN, a run of the same suite and device.",
+    help="Add cells to RUN, an existing run of the same suite and device.",
 )
 @click.option(
     "--only",
     default="",
     metavar="TEXT",
-    help="Run only the cell with this id, or all whose id contains it.",
+    help="Run only the cell with this id, or every cell whose id contains TEXT.",
 )
 @click.option(
     "--envs",
     "environments_dir",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=ENVIRONMENTS_DIR,
     show_default="upstream_envs",
-    help="Folder that declares the environments.",
+    help="Folder of environment declarations.",
 )
 @click.option(
     "--stall-after",
@@ -57,14 +49,14 @@ from harness.trials.launch import Limits
     default=900.0,
     show_default=True,
     metavar="SECONDS",
-    help="Give a trial up when no new AR step comes for this long.",
+    help="Give up on a trial after this long without a new AR step.",
 )
 @click.option(
     "--sandbox",
-    type=click.Choice(sides.SANDBOXES),
+    type=click.Choice(SANDBOXES),
     envvar="FDBENCH_SANDBOX",
-    show_default="docker where an engine answers",
-    help="Run each side in a container, or in a process.",
+    show_default="docker if an engine answers",
+    help="Run each side in a container or in a plain process.",
 )
 @click.option(
     "--base",
@@ -78,33 +70,19 @@ from harness.trials.launch import Limits
     "passed",
     multiple=True,
     metavar="NAME",
-    help="Let the sides see this variable; its value is kept out of every file.",
+    help="Pass this variable to the sides; its value is kept out of every file.",
 )
 @click.option(
     "--memory",
     "memory_gib",
     type=click.FloatRange(min=0),
     default=0.0,
-    show_default="nine tenths of the machine's",
+    show_default="90 % of the machine's",
     metavar="GIB",
-    help="Memory of a container, shared memory included.",
+    help="Memory limit of a container, shared memory included.",
 )
 @click.pass_context
-def run_command(
-    ctx: click.Context,
-    suite: str | None,
-    device: str | None,
-    out: Path | None,
-    resume: Path | None,
-    into: Path | None,
-    only: str,
-    environments_dir: Path,
-    stall_after: float,
-    sandbox: str | None,
-    base: str,
-    passed: tuple[str, ...],
-    memory_gib: float,
-) -> None:
+def run_command(ctx: click.Context, /, **given: Any) -> None:
     """Run a suite on a device, judge it and write the report.
 
     \b
@@ -112,29 +90,12 @@ def run_command(
              fdbench run --resume runs/smoke-cpu-20261123-101500
              fdbench run --into runs/smoke-cpu-20261123-101500 --suite smoke --gpu cpu --only wan21
     """
-    typed = _typed(ctx)
+    typed = tuple(_typed(ctx))
     _refuse_contradictions(typed)
-    limits = Limits(stall_s=stall_after, memory_bytes=int(memory_gib * 2**30))
-    with pick_watcher() as watcher:
-        if resume:
-            folder = resume
-            code = workflow.resume_run(resume, environments_dir, watcher, limits, base)
-        else:
-            request = replace(
-                _request(suite, device, into or out, environments_dir, only),
-                sandbox=_chosen_sandbox(sandbox, typed),
-                base=base,
-                passed=passed,
-            )
-            folder = request.out
-            start = workflow.add_to_run if into else workflow.run_suite
-            code = start(request, watcher, limits)
-    from reports.render import render_run  # noqa: PLC0415  matplotlib would slow --help down
+    # Help and completion do not wait for it.
+    from harness.cli import running  # noqa: PLC0415
 
-    page = render_run(folder)
-    print_summary(folder, code)
-    click.echo(f"report: {page}")
-    ctx.exit(code)
+    running.run(running.RunOptions(typed=typed, **given))
 
 
 def _typed(ctx: click.Context) -> list[str]:
@@ -151,29 +112,6 @@ def _refuse_contradictions(typed: Collection[str]) -> None:
     fixed = ("--suite", "--gpu", "--out", "--into", "--only", "--sandbox", "--env")
     given = [option for option in fixed if option in typed]
     if "--resume" in typed and given:
-        raise click.UsageError(f"--resume continues a run as it was planned, without {given[0]}")
+        raise click.UsageError(f"--resume continues a run as it was planned; leave out {given[0]}")
     if "--into" in typed and "--out" in typed:
-        raise click.UsageError("--into and --out both say where the run is; give one")
-
-
-def _chosen_sandbox(sandbox: str | None, typed: Collection[str]) -> str:
-    """What new cells run in; empty for that of the run they go into, unless it was typed."""
-    if "--into" in typed:
-        return (sandbox or "") if "--sandbox" in typed else ""
-    return sandbox or (sides.DOCKER if engine.answers() else sides.PROCESS)
-
-
-def _request(
-    suite: str | None, device: str | None, out: Path | None, environments_dir: Path, only: str
-) -> workflow.RunRequest:
-    for flag, value in (("--suite", suite), ("--gpu", device)):
-        if not value:
-            raise click.UsageError(f"Missing option '{flag}'.")
-    started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    return workflow.RunRequest(
-        suite=suite or "",
-        device=device or "",
-        out=out or Path("runs") / f"{Path(suite or '').stem}-{device}-{started}",
-        environments_dir=environments_dir,
-        only=only,
-    )
+        raise click.UsageError("--into and --out both name the run's folder; give only one")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.pipes import answering
 from harness.environments import weights
 from harness.environments.weights import LOCK_FILE, Found, PinState
 from harness.errors import ExitCode, worst
@@ -17,8 +18,8 @@ _CODES = {
     PinState.UNPINNED: ExitCode.ENVIRONMENT,
 }
 _ADVICE = {
-    ExitCode.INTEGRITY: "a file is not what was pinned: remove it, then fdbench weights pin",
-    ExitCode.ENVIRONMENT: "not all of it is here: fdbench weights pin downloads and pins it",
+    ExitCode.INTEGRITY: "a file differs from its pin; delete it, then: fdbench weights pin",
+    ExitCode.ENVIRONMENT: "files are missing or not pinned; fetch and pin: fdbench weights pin",
 }
 
 _lock_option = click.option(
@@ -44,8 +45,9 @@ def weights_group() -> None:
 def pin_command(recipes: tuple[str, ...], path: Path, as_json: bool) -> None:
     """Download the checkpoints of RECIPES, or of all, and record commit, digests and sizes.
 
-    What is pinned already must come as it is pinned; what is here already is not downloaded again.
-    Files go into the cache of huggingface_hub (HF_HUB_CACHE), where the runners look for them.
+    Files that are pinned already must match their pins; files that are here already are not
+    downloaded again. They go into the cache of huggingface_hub (HF_HUB_CACHE), where the runners
+    look for them.
 
     \b
     Example: fdbench weights pin self-forcing-wan2.1-t2v-1.3b-taehv
@@ -64,12 +66,11 @@ def pin_command(recipes: tuple[str, ...], path: Path, as_json: bool) -> None:
 @click.argument("recipes", nargs=-1)
 @_lock_option
 @_json_option
-@click.pass_context
-def verify_command(ctx: click.Context, recipes: tuple[str, ...], path: Path, as_json: bool) -> None:
-    """Compare the checkpoints of RECIPES, or all that are pinned, with their pins; offline.
+def verify_command(recipes: tuple[str, ...], path: Path, as_json: bool) -> None:
+    """Compare the checkpoints of RECIPES, or all that are pinned, with their pins, offline.
 
-    Exits 0 if every file is here and as it was pinned, 7 if one was changed, 5 if one is missing or
-    not pinned.
+    Exits 0 if every file is here and matches its pin, 7 if one was changed, 5 if one is missing
+    or not pinned.
 
     \b
     Example: fdbench weights verify self-forcing-wan2.1-t2v-1.3b-taehv
@@ -78,13 +79,12 @@ def verify_command(ctx: click.Context, recipes: tuple[str, ...], path: Path, as_
     wanted = weights.checkpoints_of(recipes) if recipes else list(pins.checkpoints)
     found = list(weights.verify(wanted, pins))
     code = worst(_CODES[one.state] for one in found) if found else ExitCode.ENVIRONMENT
-    if as_json:
-        click.echo(
-            json.dumps({"exit_code": int(code), "files": list(map(asdict, found))}, indent=1)
-        )
-    else:
-        _print(found, code, path)
-    ctx.exit(code)
+    with answering(code):
+        if as_json:
+            answer = {"exit_code": int(code), "files": list(map(asdict, found))}
+            click.echo(json.dumps(answer, indent=1))
+        else:
+            _print(found, code, path)
 
 
 def _print(found: list[Found], code: ExitCode, path: Path) -> None:
@@ -92,6 +92,6 @@ def _print(found: list[Found], code: ExitCode, path: Path) -> None:
         note = f": {one.note}" if one.note else ""
         click.echo(f"{one.state:<10}  {one.checkpoint}  {one.path}{note}")
     if not found:
-        click.echo(f"{path} pins nothing", err=True)
+        click.echo(f"{path} has no pins", err=True)
     if code in _ADVICE:
         click.echo(_ADVICE[code], err=True)

@@ -16,7 +16,7 @@ from harness.environments import requirement_locks
 from harness.environments.built import stage_source
 from harness.environments.declared import ENVIRONMENTS_DIR, load_environments
 from harness.environments.requirement_locks import normalised
-from harness.errors import EnvironmentFault, UsageFault
+from harness.errors import EnvironmentFault, UsageFault, in_words
 
 MACHINES = ("x86_64", "aarch64")
 """Processors of GPU machines."""
@@ -56,7 +56,9 @@ class Host:
             UsageFault: The version of Python is none that fdbench runs on.
         """
         if not _PYTHON.fullmatch(self.python):
-            raise UsageFault(f"--python {self.python}: give two numbers from 3.11 on, such as 3.12")
+            raise UsageFault(
+                f"--python {self.python}: expected two numbers from 3.11 on, such as 3.12"
+            )
 
     def has(self, requirement: Requirement) -> bool:
         """Whether a package is there in a version that fits."""
@@ -81,7 +83,7 @@ def read_packages(path: Path) -> dict[str, str]:
     found = {normalised(name): version for name, pinned, version in lines if pinned}
     if "torch" not in found:
         raise UsageFault(
-            f"{path} names no torch, which such a machine must have; make the file there: "
+            f"{path} lists no torch, which that machine must have\nCreate the file there with: "
             "python3 -m pip list --format=freeze"
         )
     return found
@@ -102,17 +104,17 @@ def collect(names: Sequence[str], folder: Path, host: Host, report: Callable[[st
     """
     clone = _clone()
     if folder.exists():
-        raise UsageFault(f"{folder} exists; name a folder that is to be made")
+        raise UsageFault(f"{folder} already exists; choose a new folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         place = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".bundle-"))
     except OSError as error:
-        raise UsageFault(f"{folder} cannot be made: {error}") from error
+        raise UsageFault(f"{folder} could not be created: {in_words(error)}") from error
     try:
         _copy_sources(names, place / "sources", report)
-        report("fetching what the environments need and that machine lacks")
+        report("downloading what the environments need and that machine lacks")
         _fetch_environments(names, place / "wheels", host)
-        report("fetching what fdbench needs and that machine lacks")
+        report("downloading what fdbench needs and that machine lacks")
         own = [f"{name}=={version}\n" for name, version in needs_of("fdbench", host).items()]
         _download(own, place / "fdbench", host)
         _pip("wheel", "--no-deps", "--wheel-dir", str(place / "fdbench"), str(clone))
@@ -140,7 +142,9 @@ def needs_of(package: str, host: Host) -> dict[str, str]:
 def _clone() -> Path:
     root = ENVIRONMENTS_DIR.parent
     if not (root / "pyproject.toml").is_file():
-        raise UsageFault("fdbench is installed from a wheel; bundle from a clone of it")
+        raise UsageFault(
+            "this fdbench was installed from a wheel; bundle from a clone of its repository"
+        )
     return root
 
 
@@ -206,5 +210,5 @@ def _pip(*words: str) -> None:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise EnvironmentFault(
             f"pip {words[0]} failed: {(errors or [done.stderr.strip()])[-1]}\n"
-            "Is there a package index, and has it that package for that Python?"
+            "Check that the package index is reachable and has this package for that Python"
         )

@@ -1,6 +1,7 @@
 """What ``upstream_envs/<name>/env.toml`` declares."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from harness.errors import UsageFault
 from harness.plan.known_names import known
-from harness.plan.suites import load_toml, pick
+from harness.plan.suites import pick
+from harness.plan.toml_files import load_toml
 from harness.records import Driven, Role, Source
 
 PROJECT_DIR = Path(__file__).resolve().parents[2]
@@ -23,12 +25,12 @@ _ATTRIBUTE = re.compile(r"[\w.]+:\w+")
 
 def _of_a_candidate(slugs: dict[str, str], info: ValidationInfo) -> dict[str, str]:
     if slugs and info.data.get("role") == Role.REFERENCE:
-        raise PydanticCustomError("slugs", "only an environment of role candidate has slugs")
+        raise PydanticCustomError("slugs", "only an environment with role candidate can have slugs")
     for slug, place in slugs.items():
         if not _ATTRIBUTE.fullmatch(place):
             raise PydanticCustomError(
                 "slugs",
-                "{slug} is at '{place}', which is not of the form module:ATTRIBUTE",
+                "{slug} is at '{place}', expected module:ATTRIBUTE",
                 {"slug": slug, "place": place},
             )
     return slugs
@@ -101,10 +103,11 @@ def declared_in(folder: Path, name: str) -> Environment:
     """
     declared = load_environments(folder)
     if name not in declared and folder != ENVIRONMENTS_DIR:
+        copied = shlex.join(["cp", "-r", str(ENVIRONMENTS_DIR / name), str(folder)])
         raise UsageFault(
-            f"{folder} declares no environment {name!r}: no {name}/env.toml in it; "
+            f"{folder} declares no environment {name!r} (no {name}/env.toml); "
             f"it has {', '.join(declared) or 'none'}\n"
-            f"Copy one to start from: cp -r {ENVIRONMENTS_DIR / name} {folder}; or leave --envs out"
+            f"Leave out --envs, or start from a copy: {copied}"
         )
     return declared[pick("env", name, declared)]
 

@@ -4,9 +4,10 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import pynvml
 
@@ -16,7 +17,7 @@ from harness.environments.images import images_of
 from harness.errors import EnvironmentFault
 from harness.machine.fingerprint import Machine, read_machine, require_device
 from harness.machine.telemetry import SLOWED
-from harness.plan.suites import load_devices
+from harness.plan.suites import load_devices, pick
 from harness.sandboxes.engine import connect
 
 ENVIRONMENT_GB = 1.5
@@ -41,6 +42,8 @@ class Check:
     state: Health
     text: str
     """What is here, and what to do about it if it is not good."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """The same for a script: numbers, lists and booleans by name."""
 
 
 def examine(device: str, gpus: int) -> list[Check]:
@@ -61,7 +64,9 @@ def examine(device: str, gpus: int) -> list[Check]:
 def missing(device: str, gpus: int) -> str:
     """Why this machine cannot run for a device that many times; empty if it can."""
     try:
-        require_device(read_machine(), device, load_devices()[device], gpus)
+        devices = load_devices()
+        key = pick("device", device, devices)
+        require_device(read_machine(), key, devices[key], gpus)
     except EnvironmentFault as fault:
         return str(fault)
     return ""
@@ -75,7 +80,8 @@ def _python(here: Machine) -> Iterator[Check]:
 def _processor(here: Machine) -> Iterator[Check]:
     text = f"{here.cpu}, {here.cores} cores, {here.memory_gib} GiB memory"
     state = Health.GOOD if here.memory_gib >= 8 else Health.NOTE
-    yield Check(topic="processor", state=state, text=text)
+    facts = {"cpu": here.cpu, "cores": here.cores, "memory_gib": here.memory_gib}
+    yield Check(topic="processor", state=state, text=text, facts=facts)
 
 
 def _gpus(here: Machine) -> Iterator[Check]:
@@ -103,11 +109,22 @@ def _gpu(index: int, name: str, driver: str) -> Check:
         f"{index}: {name}, driver {driver}, {used_gib:.1f} of {total_gib:.0f} GiB in use, "
         f"SM clock {clock} of {highest} MHz"
     )
+    facts = {
+        "index": index,
+        "name": name,
+        "driver": driver,
+        "used_gib": round(used_gib, 1),
+        "memory_gib": round(total_gib, 1),
+        "sm_mhz": clock,
+        "highest_sm_mhz": highest,
+        "is_slowed": bool(slowed),
+    }
+    state = Health.BAD if slowed else Health.NOTE if used_gib > 1 else Health.GOOD
     if slowed:
-        return Check(topic="gpu", state=Health.BAD, text=f"{text}; {slowed}, times will not hold")
-    if used_gib > 1:
-        return Check(topic="gpu", state=Health.NOTE, text=f"{text}; somebody else is using it")
-    return Check(topic="gpu", state=Health.GOOD, text=text)
+        text += f"; {slowed}, times will not hold"
+    elif used_gib > 1:
+        text += "; somebody else is using it"
+    return Check(topic="gpu", state=state, text=text, facts=facts)
 
 
 def _engine(_here: Machine) -> Iterator[Check]:
@@ -123,18 +140,19 @@ def _engine(_here: Machine) -> Iterator[Check]:
         f"Docker {version['Version']} answers, so each side runs in a container; "
         f"images of {', '.join(built) or 'no environment'} are here"
     )
-    yield Check(topic="engine", state=Health.GOOD, text=text)
+    facts = {"docker": version["Version"], "images": built}
+    yield Check(topic="engine", state=Health.GOOD, text=text, facts=facts)
 
 
 def _environments(_here: Machine) -> Iterator[Check]:
     declared = load_environments()
     missing = [name for name, one in declared.items() if not is_built(name, one)]
-    built = f"{len(declared) - len(missing)} of {len(declared)} built in {cache_dir()}"
+    text = f"{len(declared) - len(missing)} of {len(declared)} built in {cache_dir()}"
     if missing:
-        text = f"{built}; the next run makes {', '.join(missing)}"
-        yield Check(topic="environments", state=Health.NOTE, text=text)
-    else:
-        yield Check(topic="environments", state=Health.GOOD, text=built)
+        text += f"; the next run makes {', '.join(missing)}"
+    facts = {"built": [name for name in declared if name not in missing], "missing": missing}
+    state = Health.NOTE if missing else Health.GOOD
+    yield Check(topic="environments", state=state, text=text, facts=facts)
     yield _disk(len(missing))
 
 
@@ -144,10 +162,10 @@ def _disk(num_missing: int) -> Check:
     needed_gb = 2 + ENVIRONMENT_GB * num_missing
     text = f"{free_gb:.0f} GB free for {cache_dir()}, about {needed_gb:.0f} GB needed"
     if free_gb < needed_gb:
-        return Check(
-            topic="disk", state=Health.BAD, text=f"{text}; set FDBENCH_CACHE to a larger disk"
-        )
-    return Check(topic="disk", state=Health.GOOD, text=text)
+        text += "; set FDBENCH_CACHE to a folder on a larger disk"
+    facts = {"free_gb": round(free_gb, 1), "needed_gb": needed_gb}
+    state = Health.BAD if free_gb < needed_gb else Health.GOOD
+    return Check(topic="disk", state=state, text=text, facts=facts)
 
 
 def _hugging_face(_here: Machine) -> Iterator[Check]:
@@ -156,7 +174,9 @@ def _hugging_face(_here: Machine) -> Iterator[Check]:
     token = "a token" if has_token else "no token (gated checkpoints cannot be fetched)"
     cached = len(list((home / "hub").glob("models--*"))) if (home / "hub").is_dir() else 0
     text = f"{token}, {cached} models cached; the synthetic suites need neither"
-    yield Check(topic="hugging face", state=Health.GOOD if has_token else Health.NOTE, text=text)
+    state = Health.GOOD if has_token else Health.NOTE
+    facts = {"has_token": has_token, "models_cached": cached}
+    yield Check(topic="hugging face", state=state, text=text, facts=facts)
 
 
 _QUESTIONS: tuple[Callable[[Machine], Iterator[Check]], ...] = (

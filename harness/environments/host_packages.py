@@ -97,6 +97,6 @@ def _run(command: list[str], wheels: Path) -> None:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         tail = "\n".join([line for line in lines if "ERROR" in line][-3:] or lines[-3:])
         raise EnvironmentFault(
-            f"an environment cannot be made from this machine's packages and {wheels}:\n{tail}\n"
-            f"Put the wheel there, or unset {VARIABLE} where a package index can be reached"
+            f"could not make an environment from this machine's packages and {wheels}:\n{tail}\n"
+            f"Add the missing wheel there, or unset {VARIABLE} if a package index is reachable"
         )

@@ -24,7 +24,7 @@ from filelock import FileLock
 from harness.environments import requirement_locks
 from harness.environments.built import BuiltEnvironment, cache_dir, stage_code, stage_source
 from harness.environments.declared import ENVIRONMENTS_DIR, declared_in, load_environments
-from harness.errors import EnvironmentFault, UsageFault
+from harness.errors import EnvironmentFault, UsageFault, fdbench_command
 from harness.sandboxes.engine import connect, engine_faults
 from harness.sandboxes.start import run_to_end
 from harness.store.durable import beside
@@ -130,7 +130,7 @@ def find(name: str, folder: Path = ENVIRONMENTS_DIR, base: str = "") -> Image | 
         found = [image for image in found if image.base == base_id]
     if len(found) > 1:
         listed = "\n".join(f"  {image.tag}  base {image.base[7:19]}" for image in found)
-        raise UsageFault(f"{name} has images on several bases; say which with --base:\n{listed}")
+        raise UsageFault(f"{name} has images on several bases; choose one with --base:\n{listed}")
     return found[0] if found else None
 
 
@@ -157,7 +157,7 @@ def verify(image: Image, folder: Path = ENVIRONMENTS_DIR) -> Contents:
     status, out = run_to_end(command, _VERIFY_S, image=image.image_id)
     if status:
         raise EnvironmentFault(
-            f"{image.tag} cannot be examined: {out.strip()[-300:]}{_again(image)}"
+            f"{image.tag} could not be inspected: {out.strip()[-300:]}{_again(image)}"
         )
     seen = json.loads(out)
     faults = [f"{path} is not as it was built" for path in seen["changed"]]
@@ -171,7 +171,7 @@ def verify(image: Image, folder: Path = ENVIRONMENTS_DIR) -> Contents:
             faults.append(f"{package} is {there}, locked is {version}")
     faults += [f"{package} is not locked" for package in sorted(found.keys() - _NOT_LOCKED)]
     if faults:
-        raise EnvironmentFault(f"{image.tag} does not verify: {faults[0]}{_again(image)}")
+        raise EnvironmentFault(f"{image.tag} failed verification: {faults[0]}{_again(image)}")
     return Contents(python=seen["python"], packages=seen["packages"], num_files=seen["num_files"])
 
 
@@ -193,8 +193,8 @@ def export(image: Image, path: Path) -> None:
     """
     if path.is_dir():
         raise UsageFault(
-            f"{path} is a folder; name a file: fdbench env export {image.name} "
-            f"{path / image.name}.tar"
+            f"{path} is a folder; give a file name: "
+            f"{fdbench_command('env', 'export', image.name, path / f'{image.name}.tar')}"
         )
     made = beside(path)
     try:
@@ -204,8 +204,8 @@ def export(image: Image, path: Path) -> None:
         made.replace(path)
     except OSError as error:
         raise EnvironmentFault(
-            f"{path} cannot be written: {error.strerror}\n"
-            f"Name another place: fdbench env export {image.name} PATH"
+            f"{path} could not be written: {error.strerror}\n"
+            f"Choose another path: fdbench env export {image.name} PATH"
         ) from error
     finally:
         with suppress(OSError):  # it has its name, or was never made
@@ -223,12 +223,15 @@ def load(path: Path) -> list[Image]:
             loaded = connect().images.load(file)
         except ImageLoadError as error:  # the engine is well, the file is not
             raise UsageFault(
-                f"{path} is no image that the engine can read: {error}\n"
-                f"Make it where the image is: fdbench env export NAME {path.name}"
+                f"{path} is not an image that the engine can load: {error}\n"
+                "Export it again where the image is: "
+                f"{fdbench_command('env', 'export', 'NAME', path.name)}"
             ) from error
     found = [_image(one.attrs) for one in loaded if _NAME in (one.labels or {}) and one.tags]
     if not found:
-        raise UsageFault(f"{path} holds no environment of fdbench; make one: fdbench env export")
+        raise UsageFault(
+            f"{path} contains no fdbench environment; make one with: fdbench env export"
+        )
     return found
 
 
@@ -242,11 +245,11 @@ def _locked(image: Image, folder: Path) -> dict[str, str]:
 def _require_fresh(name: str, folder: Path) -> None:
     old = requirement_locks.stale(load_environments(folder)[name], name, folder)
     if old:
-        raise UsageFault(f"{folder / name}: {old}; lock it again: fdbench env lock {name}")
+        raise UsageFault(f"{folder / name}: {old}; update the lock: fdbench env lock {name}")
 
 
 def _again(image: Image) -> str:
-    return f"\nBuild it anew: fdbench env rm {image.name} && fdbench env build {image.name}"
+    return f"\nRebuild it: fdbench env rm {image.name} && fdbench env build {image.name}"
 
 
 def _expected(image: Image, folder: Path) -> str:
@@ -347,8 +350,10 @@ def _failed(tag: str, said: str) -> str:
     telling = [line for line in lines if "ERROR" in line] or lines
     name = tag.partition(":")[0].rpartition("/")[2]
     return (
-        f"{tag} cannot be built:\n" + "\n".join(telling[-3:]) + "\nCheck the package index as the "
-        f"base image reaches it, then: fdbench env build {name} --base IMAGE"
+        f"{tag} cannot be built:\n"
+        + "\n".join(telling[-3:])
+        + "\nCheck that the base image can reach "
+        f"the package index, then: fdbench env build {name} --base IMAGE"
     )
 
 

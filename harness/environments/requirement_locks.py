@@ -30,7 +30,7 @@ def read_lock(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         name = path.parent.name if path.name == OWN_LOCK else "all"
-        raise UsageFault(f"{path} is missing; make it: fdbench env lock {name}")
+        raise UsageFault(f"{path} is missing; create it with: fdbench env lock {name}")
     return _blocks(path.read_text("utf-8"))
 
 
@@ -76,7 +76,7 @@ def write_locks(
     """Resolve environments and write their locks, the common one first; returns the files."""
     torch = {r for one in declared.values() for r in one.packages if r.startswith("torch==")}
     if len(torch) != 1:
-        raise UsageFault(f"the environments must declare one torch, not {sorted(torch)}")
+        raise UsageFault(f"all environments must declare the same torch, not {sorted(torch)}")
     common = _resolve(sorted(torch), folder)
     written = [_write(folder / COMMON_LOCK, common.values())]
     for name in names:
@@ -109,7 +109,7 @@ def _resolve(packages: Sequence[str], folder: Path, *flags: str) -> dict[str, st
             done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         except FileNotFoundError as error:
             raise EnvironmentFault(
-                "uv resolves the locks and is not here: pip install uv"
+                "uv is needed to resolve the locks; install it with: pip install uv"
             ) from error
     if done.returncode:
         raise EnvironmentFault(f"uv found no solution:\n{done.stderr.strip()}")

@@ -10,10 +10,11 @@ from harness.environments import images
 from harness.environments.built import BuiltEnvironment, build_environment
 from harness.errors import UsageFault
 from harness.records import Plan, PlannedCell
+from harness.sandboxes import contract
 from harness.units import format_duration
 
-PROCESS, DOCKER = SANDBOXES = ("process", "docker")
-"""Where trials run."""
+SANDBOXES = contract.SANDBOXES
+PROCESS, DOCKER = SANDBOXES
 
 
 def build_sides(
@@ -89,5 +90,7 @@ def passed_on(names: Iterable[str]) -> dict[str, str]:
     """
     missing = [name for name in names if name not in os.environ]
     if missing:
-        raise UsageFault(f"--env {missing[0]}: no such variable is set; give its name, no value")
+        raise UsageFault(
+            f"--env {missing[0]}: that variable is not set; give only its name, without a value"
+        )
     return {name: os.environ[name] for name in names}

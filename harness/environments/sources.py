@@ -8,6 +8,7 @@ under the declared paths have the digest that the environment file holds.
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -94,7 +95,7 @@ def _require_pinned(name: str, source: Source) -> None:
         if not pattern.fullmatch(value):
             raise EnvironmentFault(
                 f"environment {name}: source is unpinned: {key} is {value!r}, "
-                f"it takes {digits} hex digits (upstream_envs/{name}/env.toml)"
+                f"expected {digits} hex digits (upstream_envs/{name}/env.toml)"
             )
 
 
@@ -106,8 +107,8 @@ def _given_folder(name: str) -> Path | None:
     folder = Path(root).resolve() / name
     if not folder.is_dir():
         raise EnvironmentFault(
-            f"environment {name}: FDBENCH_SOURCES is {root}, which has no folder {name}\n"
-            "Put the source there, or unset the variable to fetch it"
+            f"environment {name}: FDBENCH_SOURCES is {root}, but it has no folder {name}\n"
+            "Put the source there, or unset the variable to download it"
         )
     return folder
 
@@ -147,7 +148,7 @@ def _files(name: str, source: Source, folder: Path) -> list[str]:
         raise EnvironmentFault(f"environment {name}: {folder} has no {' and no '.join(missing)}")
     odd = [file for file in files if (folder / file).is_symlink() or not (folder / file).is_file()]
     if odd:
-        raise EnvironmentFault(f"environment {name}: {folder / odd[0]} is not a plain file")
+        raise EnvironmentFault(f"environment {name}: {folder / odd[0]} is not a regular file")
     return files
 
 
@@ -166,15 +167,16 @@ def _require_clean(name: str, source: Source, clone: Path) -> None:
     if head != source.commit:
         raise EnvironmentFault(
             f"environment {name}: wrong commit: {clone} is at {head[:12]}, "
-            f"pinned is {source.commit[:12]}\nThen: git -C {clone} checkout {source.commit}"
+            f"expected {source.commit[:12]}\n"
+            f"Fix it with: {shlex.join(['git', '-C', str(clone), 'checkout', source.commit])}"
         )
     status = _git(name, clone, "status", "--porcelain", "--untracked-files=all")
     changes = [line for line in status.splitlines() if _LATER_CACHES[0] not in line]
     if changes:
         raise EnvironmentFault(
-            f"environment {name}: dirty source: in {clone} {changes[0].strip()!r} "
-            f"and {len(changes) - 1} more differ from {source.commit[:12]}\n"
-            f"What differs: git -C {clone} status"
+            f"environment {name}: dirty source: {clone} differs from {source.commit[:12]}: "
+            f"{changes[0].strip()!r} and {len(changes) - 1} more\n"
+            f"See what differs: {shlex.join(['git', '-C', str(clone), 'status'])}"
         )
 
 
@@ -183,8 +185,8 @@ def _require_digest(name: str, source: Source, copy: Path, origin: Path) -> None
     if found != source.tree_sha256:
         raise EnvironmentFault(
             f"environment {name}: altered source: the pinned paths in {origin} have "
-            f"digest {found}, for {source.commit[:12]} it is {source.tree_sha256}\n"
-            f"Put that commit's files there, or pin others in upstream_envs/{name}/env.toml"
+            f"digest {found}, expected {source.tree_sha256} for {source.commit[:12]}\n"
+            f"Restore that commit's files, or change the pin in upstream_envs/{name}/env.toml"
         )
 
 
@@ -206,11 +208,11 @@ def _git(name: str, folder: Path, *words: str) -> str:
             check=False,
         )
     except FileNotFoundError as error:
-        raise EnvironmentFault(f"environment {name} needs git, which is not here") from error
+        raise EnvironmentFault(f"environment {name} needs git, which is not installed") from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise EnvironmentFault(
             f"environment {name}: git {' '.join(words)} failed: {last}\n"
-            f"Without network: put its files into FDBENCH_SOURCES/{name}/"
+            f"Without a network, put its files in FDBENCH_SOURCES/{name}/"
         )
     return done.stdout

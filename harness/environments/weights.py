@@ -174,7 +174,7 @@ def _resolve(name: str) -> Pin:
     }
     if not files or not info.sha:
         raise UsageFault(
-            f"{repository} has no {inside or 'weights'} in it; recipes.toml names {name}"
+            f"{repository} contains no {inside or 'weights'}, which recipes.toml names as {name}"
         )
     return Pin(repository=repository, revision=info.sha, files=files)
 
@@ -195,11 +195,11 @@ def _fetch(name: str, wanted: Pin) -> Pin:
     for path, file in wanted.files.items():
         local = _local(wanted, path)
         if local is None:
-            raise EnvironmentFault(f"{name}: {path} was downloaded and is not in the cache")
+            raise EnvironmentFault(f"{name}: {path} was downloaded but is not in the cache")
         found = PinnedFile(sha256=sha256_file(local), size=local.stat().st_size)
         if note := _differs(found, file):
             raise IntegrityFault(
-                f"{name}: {path} is not what it should be: {note}\nIt lies at {local}; nothing was "
+                f"{name}: {path} does not match: {note}\nThe file is {local}; nothing was "
                 "pinned. Remove it and pin again, or find out who changed it"
             )
         files[path] = found
@@ -242,8 +242,8 @@ def _require_space(name: str, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise EnvironmentFault(
-            f"{name} takes {size / 1e9:.1f} GB, the disk at {folder} has {free / 1e9:.1f} GB free; "
-            "HF_HUB_CACHE names another place"
+            f"{name} needs {size / 1e9:.1f} GB, but the disk at {folder} has only "
+            f"{free / 1e9:.1f} GB free; set HF_HUB_CACHE to a folder on a larger disk"
         )
 
 
@@ -263,13 +263,13 @@ def _hub_faults(repository: str) -> Iterator[None]:
 def _explain(error: Exception, repository: str) -> str:
     page = f"{constants.ENDPOINT}/{repository}"
     login = "log in with: hf auth login, or set HF_TOKEN"
-    who = "the token here has no access" if get_token() else f"there is no token here; {login}"
+    who = "your token has no access" if get_token() else f"no token was found; {login}"
     # The first that fits: the library's errors are subclasses of one another.
     said: Mapping[type[Exception], str] = {
-        OfflineModeIsEnabled: "HF_HUB_OFFLINE is set and not all of it is in the cache; unset it",
-        GatedRepoError: f"gated: accept its terms at {page}; {who}",
-        RepositoryNotFoundError: f"not there, or private: {who}",
-        RevisionNotFoundError: "the pinned commit is not there any more",
+        OfflineModeIsEnabled: "HF_HUB_OFFLINE is set, and the cache lacks some of it; unset that",
+        GatedRepoError: f"gated: accept the terms at {page}; {who}",
+        RepositoryNotFoundError: f"does not exist or is private: {who}",
+        RevisionNotFoundError: "the pinned commit no longer exists",
     }
     for kind, words in said.items():
         if isinstance(error, kind):
@@ -277,8 +277,8 @@ def _explain(error: Exception, repository: str) -> str:
     if isinstance(error, HfHubHTTPError):
         return f"{constants.ENDPOINT} answers {error.response.status_code}; try again later"
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        return f"cannot be written to {constants.HF_HUB_CACHE}: {error.strerror}"
+        return f"could not be written to {constants.HF_HUB_CACHE}: {error.strerror}"
     return (
         f"{constants.ENDPOINT} cannot be reached ({type(error).__name__}); check the network, or "
-        f"copy a cache that has it to {constants.HF_HUB_CACHE}"
+        f"copy a filled cache to {constants.HF_HUB_CACHE}"
     )

@@ -14,9 +14,9 @@ class Kind(StrEnum):
 
 
 _ADVICE = {
-    Kind.LEFTOVER: "half-written and no evidence: fdbench fsck --repair removes it",
-    Kind.DERIVABLE: "fdbench fsck --repair derives it again from the raw evidence",
-    Kind.LOST: "cannot be derived again: put it back from a copy, or run the cell anew elsewhere",
+    Kind.LEFTOVER: "half-written, so no evidence: fsck --repair removes it",
+    Kind.DERIVABLE: "fsck --repair derives it again from the raw evidence",
+    Kind.LOST: "cannot be derived again: restore it from a copy, or measure the cell in a new run",
     Kind.FOREIGN: "not written by fdbench: move it out of the run",
 }
 

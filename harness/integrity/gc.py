@@ -13,7 +13,7 @@ from pathlib import Path
 from docker.errors import APIError, NotFound
 
 from harness.environments.built import cache_dir
-from harness.errors import EnvironmentFault
+from harness.errors import EnvironmentFault, in_words
 from harness.machine.owners import (
     MAKING,
     OWNER,
@@ -99,7 +99,9 @@ def _folders() -> Iterator[str]:
             try:
                 shutil.rmtree(label.parent)
             except PermissionError as error:
-                raise EnvironmentFault(f"{label.parent} cannot be removed: {error}") from error
+                raise EnvironmentFault(
+                    f"{label.parent} could not be removed: {in_words(error)}"
+                ) from error
             yield f"folder {label.parent}"
 
 

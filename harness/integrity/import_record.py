@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import IntegrityFault
+from harness.errors import IntegrityFault, in_words
 from harness.imported_records import Origin
 from harness.store.manifest import IMPORTS
 from harness.store.run import Store
@@ -64,9 +64,9 @@ def read_record(folder: Path) -> ImportRecord:
         check_version(path, json.loads(path.read_text("utf-8"))["schema"])
         record = wire.read_json(ImportRecord, path)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise IntegrityFault(f"{path} cannot be read: {error}") from error
+        raise IntegrityFault(f"{path} could not be read: {in_words(error)}") from error
     if record.digest != digest_of(record) or record.import_id != folder.name:
-        raise IntegrityFault(f"{path} was altered: its content is not what its own digest says")
+        raise IntegrityFault(f"{path} was altered: its content does not match its own digest")
     return record
 
 

@@ -38,6 +38,7 @@ from harness.store.run_record import RunRecord, RunState
 from harness.store.schema import read_table, schema_of, to_table
 from harness.store.tables import path_of
 from harness.store.version import SCHEMA_VERSION
+from harness.units import format_words
 from runners.protocol import wire
 
 _SCENE = re.compile(r"[1-9]\d{1,4}x[1-9]\d{1,4}", re.ASCII)
@@ -165,7 +166,9 @@ def _read_candidate(path: Path, origin: Origin, name: str | None) -> Candidate:
     if parsed.table is None:
         origin, place = Origin(recipe="", device="", side=""), "figures"
     else:
-        full_at, has_graph = _window_of(origin, path)
+        origin = _named(origin, path)
+        recipe = suites.load_recipes().recipes[origin.recipe]
+        full_at, has_graph = recipe.capture_ar, recipe.cuda_graph
         origin = replace(origin, gpus=origin.gpus or 1)
         device = f"{origin.gpus}x{origin.device}" if origin.gpus > 1 else origin.device
         place = ".".join(filter(None, (origin.recipe, device, origin.side, origin.scene)))
@@ -185,33 +188,39 @@ def _read_candidate(path: Path, origin: Origin, name: str | None) -> Candidate:
     return Candidate(path=path, record=replace(record, digest=digest_of(record)), parsed=parsed)
 
 
-def _window_of(origin: Origin, path: Path) -> tuple[int, bool]:
-    """AR step at which the recipe's window is full, and whether a graph is captured there.
+def _named(origin: Origin, path: Path) -> Origin:
+    """What is said of a log, every name as it is known.
 
     Raises:
-        UsageFault: What is said of the log is unknown or incomplete.
+        UsageFault: One is unknown or not given.
     """
+    said = {"--recipe": origin.recipe, "--gpu": origin.device, "--side": origin.side}
+    missing = [flag for flag, value in said.items() if not value]
+    if missing:
+        lists = {"--gpu": "devices"}  # a recipe has its sides beside it
+        see = {f"fdbench list {lists.get(flag, 'recipes')}": None for flag in missing}
+        raise UsageFault(
+            f"{path}: give {format_words(missing)} to say what was measured "
+            f"(see: {format_words(list(see))})"
+        )
     recipes, devices = suites.load_recipes().recipes, suites.load_devices()
-    for flag, said in (("recipe", origin.recipe), ("gpu", origin.device), ("side", origin.side)):
-        if not said:
-            kind = "devices" if flag == "gpu" else "recipes"  # which have their sides beside them
-            raise UsageFault(
-                f"{path}: say with --{flag} what its steps are of (see: fdbench list {kind})"
-            )
-    recipe = recipes[suites.pick("recipe", origin.recipe, recipes)]
-    suites.pick("device", origin.device, devices)
+    slug = suites.pick("recipe", origin.recipe, recipes)
+    device = suites.pick("device", origin.device, devices)
+    recipe = recipes[slug]
     if recipe.gpus > 1 and not origin.gpus:
-        raise UsageFault(f"{path}: {origin.recipe} runs on 1 or more GPUs; say with --num-gpus")
-    titled = declared_titles()
-    sides = [name for name, one in titled.items() if one.role == Role.CANDIDATE]
-    sides += recipe.baselines
-    if origin.side not in sides:
-        raise UsageFault(f"{origin.recipe} has no side {origin.side!r}; it has {', '.join(sides)}")
+        raise UsageFault(
+            f"{path}: {slug} can run on several GPUs; give their number with --num-gpus"
+        )
+    candidates = [name for name, one in declared_titles().items() if one.role == Role.CANDIDATE]
+    sides = {name.lower(): name for name in (*candidates, *recipe.baselines)}
+    side = sides.get(origin.side.lower())
+    if side is None:
+        raise UsageFault(f"{slug} has no side {origin.side!r}; it has {', '.join(sides.values())}")
     is_scene = recipe.flavour == "super_resolution"
     if is_scene != bool(_SCENE.fullmatch(origin.scene)) or (origin.scene and not is_scene):
-        takes = "takes --scene WIDTHxHEIGHT" if is_scene else "has no scenes"
-        raise UsageFault(f"{origin.recipe} {takes}, not {origin.scene or 'none'!r}")
-    return recipe.capture_ar, recipe.cuda_graph
+        takes = "needs --scene WIDTHxHEIGHT" if is_scene else "has no scenes; leave out --scene"
+        raise UsageFault(f"{slug} {takes}{f', not {origin.scene!r}' if origin.scene else ''}")
+    return replace(origin, recipe=slug, device=device, side=side)
 
 
 def _refuse_contradictions(
@@ -231,13 +240,13 @@ def _refuse_contradictions(
         wanted, there = candidate.record, known.get(candidate.record.log_sha256)
         if there is not None and there.import_id != wanted.import_id:
             raise UsageFault(
-                f"{candidate.path} is in {run_store.folder} as {there.import_id}; it cannot be "
-                f"{wanted.import_id} too\nNothing was imported; another --into can hold it"
+                f"{candidate.path} is already in {run_store.folder} as {there.import_id}, so it "
+                f"cannot be {wanted.import_id} too\nNothing was imported; use another --into for it"
             )
         if wanted.log_sha256 in measured:
             raise UsageFault(
-                f"{candidate.path} is the log of {measured[wanted.log_sha256]}, which "
-                f"{run_store.folder} measured itself\nNothing was imported"
+                f"{candidate.path} is the log of {measured[wanted.log_sha256]}, which was measured "
+                f"in {run_store.folder} itself\nNothing was imported"
             )
 
 
@@ -254,7 +263,7 @@ def _add(run_store: Store, candidate: Candidate) -> None:
         if wire.sha256_file(work / LOG_FILE) != record.log_sha256:
             shutil.rmtree(work)
             raise UsageFault(
-                f"{candidate.path} changed while it was read; import it when it is done"
+                f"{candidate.path} changed while it was being read; import it once it is complete"
             )
         wire.write_json(work / RECORD_FILE, record)
         place = run_store.folder / IMPORTS / record.import_id

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import IntegrityFault
+from harness.errors import IntegrityFault, fdbench_command
 from harness.integrity.findings import Finding, Kind
 from harness.integrity.fsck import Inspection, inspect
 from harness.integrity.settled import is_settled
@@ -61,7 +61,7 @@ def repair(run_store: Store) -> Repaired:
         path, what = next(iter(wrong.items()))
         raise IntegrityFault(
             f"{path} {what}; nothing was repaired\n"
-            f"Move it out of the run, then: fdbench fsck --repair {run_store.folder}"
+            f"Move it out of the run, then: {fdbench_command('fsck', '--repair', run_store.folder)}"
         )
     with _alone(run_store), run_store.writing():
         return _mend(run_store, inspect(run_store))
@@ -83,7 +83,7 @@ def settle(run_store: Store) -> None:
         if left:
             raise IntegrityFault(
                 f"{run_store.folder}: {left[0].path} {left[0].problem}; nothing was run\n"
-                f"See everything: fdbench fsck {run_store.folder}"
+                f"See all problems: {fdbench_command('fsck', run_store.folder)}"
             )
 
 
@@ -102,7 +102,7 @@ def prune(run_store: Store) -> int:
             raise IntegrityFault(
                 f"{run_store.folder}: nothing was pruned: "
                 f"{findings[0].path} {findings[0].problem}\n"
-                f"Repair it first: fdbench fsck --repair {run_store.folder}"
+                f"Repair it first: {fdbench_command('fsck', '--repair', run_store.folder)}"
             )
         judged = {pair.cell_id for pair in run_store.read_rows(PairRow)}
         rows = run_store.read_rows(TrialRow)

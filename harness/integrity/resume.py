@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.environments.built import BuiltEnvironment
-from harness.errors import UsageFault
+from harness.errors import UsageFault, fdbench_command
 from harness.plan import suites
 from harness.plan.overrides import parse_side
 from harness.records import PairRow, Plan, PlannedCell, TelemetryRow, TrialRow
@@ -38,8 +38,8 @@ def refuse_changed_plan(run_store: Store, suite_name: str, suite: suites.Suite, 
         before, after = record.sources, sources_of(suite_name)
         files = [name for name in after if before.get(name) != after[name]] or ["fdbench itself"]
         raise UsageFault(
-            f"{run_store.folder} cannot go on: {' and '.join(files)} changed since it began "
-            f"({changed[0]})\nPut that back, or start a new run: fdbench run --suite {record.suite}"
+            f"{run_store.folder} cannot continue: {' and '.join(files)} changed since it was "
+            f"started ({changed[0]})\nUndo that change, or start a new run: {_anew(record)}"
         )
 
 
@@ -53,10 +53,15 @@ def _refuse_other_protocol(run_store: Store, record: RunRecord) -> None:
     others = sorted(spoken - {PROTOCOL_VERSION})
     if others:
         raise UsageFault(
-            f"{run_store.folder} was begun under protocol {others[0]} and this is protocol "
-            f"{PROTOCOL_VERSION}: it can be reported and checked, and gets no further trial\n"
-            f"Start a new run: fdbench run --suite {record.suite} --gpu {record.device}"
+            f"{run_store.folder} was started with protocol {others[0]}, and this fdbench has "
+            f"protocol {PROTOCOL_VERSION}: it can be reported and checked, but not continued\n"
+            f"Start a new run: {_anew(record)}"
         )
+
+
+def _anew(record: RunRecord, *more: str) -> str:
+    """What to type for a new run of the same suite on the same device."""
+    return fdbench_command("run", "--suite", record.suite_file, "--gpu", record.device, *more)
 
 
 def _changed_fields(before: PlannedCell, after: PlannedCell | None) -> str:
@@ -99,9 +104,9 @@ def refuse_changed_environments(
         changed = [what for what in now if now[what] != was[what]]
         if changed:
             raise UsageFault(
-                f"{run_store.folder} cannot go on: {' and '.join(changed)} of environment "
-                f"{env.name} changed since {row.cell_id} began\n"
-                "Put that back, or start a new run: fdbench run"
+                f"{run_store.folder} cannot continue: {' and '.join(changed)} of environment "
+                f"{env.name} changed since {row.cell_id} was started\n"
+                f"Undo that change, or start a new run: {_anew(record)}"
             )
 
 
@@ -124,9 +129,14 @@ def refuse_other_options(
     for option, value in asked.items():
         if value and value != began[option]:
             raise UsageFault(
-                f"{where} was begun with {began[option] or 'no'} {option}: leave {option} {value} "
-                "out, or start a new run: fdbench run --suite NAME --gpu KEY"
+                f"{where} was started {_with(option, began[option])}: leave out {option} {value}, "
+                f"or start a new run: {_anew(record)}"
             )
+
+
+def _with(option: str, value: str) -> str:
+    """How a run was started, in words."""
+    return f"with {option} {value}" if value else f"without {option}"
 
 
 def refuse_other_gpus(run_store: Store, cell_id: str, uuids: tuple[str, ...]) -> None:
@@ -142,9 +152,10 @@ def refuse_other_gpus(run_store: Store, cell_id: str, uuids: tuple[str, ...]) ->
     began_on = {row["gpu"] for row in used if row["cell_id"] == cell_id}
     if began_on - set(uuids):
         raise UsageFault(
-            f"{cell_id} began on {', '.join(sorted(began_on))}, and here is "
-            f"{', '.join(uuids)}: both sides of a cell run on one GPU\n"
-            f"Go on there, or measure it in a run of its own: fdbench run --only {cell_id}"
+            f"{cell_id} was started on {', '.join(sorted(began_on))}, but this is "
+            f"{', '.join(uuids)}: both sides of a cell must run on the same GPU\n"
+            "Continue there, or measure the cell in a new run: "
+            f"{_anew(run_store.read_record(), '--only', cell_id)}"
         )
 
 
@@ -161,8 +172,9 @@ def refuse_pruned(run_store: Store, cell_id: str) -> None:
     gone = [one for one in entries if one.pruned and one.path.split("/")[1] in ran]
     if any(not (run_store.folder / one.path).exists() for one in gone):
         raise UsageFault(
-            f"{cell_id} began in {run_store.folder}, and its captures were pruned before it had a "
-            f"verdict\nMeasure it in a run of its own: fdbench run --only {cell_id}"
+            f"{cell_id} cannot continue in {run_store.folder}: its captures were pruned before it "
+            "had a verdict\nMeasure it in a new run: "
+            f"{_anew(run_store.read_record(), '--only', cell_id)}"
         )
 
 
@@ -188,14 +200,13 @@ def _content(described: EnvironmentRecord) -> str:
 
 def suite_file(name_or_path: str) -> str:
     """A suite as it can be found again from anywhere."""
-    return str(Path(name_or_path).resolve()) if name_or_path.endswith(".toml") else name_or_path
+    path = suites.find_suite(name_or_path)
+    return str(path.resolve()) if name_or_path.endswith(".toml") else path.stem
 
 
 def sources_of(name_or_path: str) -> dict[str, str]:
     """Digests of the files that a plan comes from."""
-    suite = Path(name_or_path)
-    if suite.suffix != ".toml":
-        suite = suites.SUITES_DIR / f"{name_or_path}.toml"
+    suite = suites.find_suite(name_or_path)
     paths = [suite, suites.SUITES_DIR / "recipes.toml", suites.SUITES_DIR / "devices.toml"]
     return {path.name: sha256_file(path) for path in paths}
 

@@ -3,12 +3,12 @@
 import os
 import platform
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import pynvml
 
 from harness.errors import EnvironmentFault
+from harness.machine.own_version import own_version
 from harness.plan.suites import Device
 from harness.units import format_counted
 
@@ -24,6 +24,7 @@ class Machine:
     system: str
     python: str
     fdbench: str
+    """Version and commit or digest of the harness; older runs have the version alone."""
     gpus: tuple[str, ...]
     """NVML names, in index order."""
     driver: str
@@ -40,7 +41,7 @@ def read_machine() -> Machine:
         memory_gib=round(pages * page_bytes / 2**30, 1),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
-        fdbench=version("fdbench"),
+        fdbench=own_version(),
         gpus=gpus,
         driver=driver,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.errors import UsageFault
 from harness.plan.estimate import Estimate, estimate_cell, memory_gb
+from harness.plan.names import join_id
 from harness.plan.overrides import check_overrides, impossible, parse_side
 from harness.plan.suites import (
     Device,
@@ -105,12 +106,22 @@ def make_plan(
     picked = chosen(only, [cell.cell_id for cell in planned.cells])
     cells = tuple(cell for cell in planned.cells if cell.cell_id in picked)
     others = tuple(cell.cell_id for cell in planned.cells if cell.cell_id not in picked)
-    if planned.cells and not cells:
-        known = "\n".join(cell.cell_id for cell in planned.cells)
-        raise UsageFault(f"--only {only!r} matches no cell of {name}; it has:\n{known}")
+    if only and not cells:
+        raise UsageFault(_why_none(only, name, planned))
     needs = {cell.cell_id: need_of(cell, recipes, devices[key]) for cell in cells}
     seconds = {cell_id: need.seconds for cell_id, need in needs.items() if need}
     return suite, dataclasses.replace(planned, cells=cells, not_chosen=others, estimated_s=seconds)
+
+
+def _why_none(only: str, name: str, planned: Plan) -> str:
+    """Why a text picks no cell that can run."""
+    reasons = {cell.cell_id: cell.reason for cell in planned.unsupported}
+    picked = chosen(only, reasons)
+    if picked:
+        why = "\n".join(f"{cell_id}: {reasons[cell_id]}" for cell_id in picked)
+        return f"--only {only!r}: what it names in {name} cannot run on {planned.device}:\n{why}"
+    known = "\n".join(cell.cell_id for cell in planned.cells)
+    return f"--only {only!r} matches no cell of {name}; it has:\n{known or 'none that can run'}"
 
 
 def _refuse_impossible(planned: PlannedCell, where: str) -> None:
@@ -125,16 +136,14 @@ def _refuse_impossible(planned: PlannedCell, where: str) -> None:
             raise UsageFault(f"{where}: {trial.side}: {reason}")
     if len({trial.job.weights_from for trial in planned.trials}) > 1:
         raise UsageFault(
-            f"{where}: weights_from differs between its sides: a device makes other weights than "
-            "the file has; set it in the cell's settings"
+            f"{where}: its sides have different weights_from, and so different weights; "
+            "set it in the cell's settings"
         )
 
 
 def cell_id_of(cell: SuiteCell, device_key: str) -> str:
-    """Name of a suite's cell on a device: recipe/device/baseline, and its variant or scene."""
-    return "/".join(
-        filter(None, (cell.recipe, device_key, cell.baseline, cell.variant, cell.scene))
-    )
+    """Name of a suite's cell on a device."""
+    return join_id(cell.recipe, device_key, cell.baseline, cell.variant, cell.scene)
 
 
 def chosen(only: str, cell_ids: Iterable[str]) -> list[str]:
@@ -161,7 +170,7 @@ def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> CellSides:
         UsageFault: A side or the noise floor is not what it should be.
     """
     if len(cell.floor) != 2:
-        raise UsageFault(f"{where}: floor names {len(cell.floor)} sides, it takes two")
+        raise UsageFault(f"{where}: floor needs exactly two sides, not {len(cell.floor)}")
     named = {key: baseline.environment for key, baseline in recipe.baselines.items()}
     read = [
         dataclasses.replace(side, environment=named.get(side.environment, side.environment))
@@ -174,7 +183,9 @@ def _sides_of(cell: SuiteCell, recipe: Recipe, where: str) -> CellSides:
         for side in [parse_side(text, where)]
     ]
     if read[2] == read[3]:
-        raise UsageFault(f"{where}: floor is {read[2]} twice: two sides that differ in precision")
+        raise UsageFault(
+            f"{where}: floor names {read[2]} twice; it needs two sides that differ in precision"
+        )
     return CellSides(
         candidate=read[0], reference=read[1], floor=(read[2], read[3]), controls=tuple(read[4:])
     )

@@ -12,11 +12,27 @@ from runners.protocol.kinds import KINDS
 from runners.protocol.named_inputs import INPUTS
 from runners.protocol.solvers import SOLVERS
 
+MOST = 3
+"""Suggestions for an unknown name: more is a list, which nobody reads in a message."""
 
-def nearest(name: str, names: Iterable[str], cutoff: float = 0.4) -> str:
-    """Names like one that is unknown, or all where none is."""
-    listed = sorted(names)
-    return ", ".join(difflib.get_close_matches(name, listed, n=3, cutoff=cutoff) or listed)
+
+def nearest(name: str, names: Iterable[str], otherwise: str = "") -> str:
+    """What to say of an unknown name: the nearest that are known, whatever their case.
+
+    Args:
+        name: As it was typed.
+        names: Those that are known.
+        otherwise: Said where none is like it and there are too many to name.
+    """
+    exact = {known.lower(): known for known in sorted(names)}
+    typed = name.lower()
+    close = difflib.get_close_matches(typed, exact, n=MOST, cutoff=0.5)
+    close = close or [known for known in exact if typed and typed in known][:MOST]
+    if close:
+        return f"nearest: {', '.join(exact[known] for known in close)}"
+    if len(exact) <= MOST or not otherwise:
+        return f"known: {', '.join(exact.values())}"
+    return otherwise
 
 
 def known(what: str, names: Iterable[str]) -> AfterValidator:
@@ -27,7 +43,7 @@ def known(what: str, names: Iterable[str]) -> AfterValidator:
         if name not in sorted_names:
             raise PydanticCustomError(
                 "unknown_name",
-                "unknown {what} '{name}'; nearest: {near}",
+                "unknown {what} '{name}'; {near}",
                 {"what": what, "name": name, "near": nearest(name, sorted_names)},
             )
         return name

@@ -75,8 +75,8 @@ def check_overrides(overrides: dict[str, Any], where: str) -> None:
     """
     for key, value in overrides.items():
         if key not in OVERRIDES:
-            near = nearest(key, OVERRIDES, cutoff=0.3)
-            raise UsageFault(f"{where}: cannot set {key!r}; nearest: {near}")
+            near = nearest(key, OVERRIDES, "see: docs/FORMAT.md, Job")
+            raise UsageFault(f"{where}: cannot set {key!r}; {near}")
         _check_value(key, value, where)
 
 
@@ -122,26 +122,26 @@ def impossible(job: Job) -> str:
         f"weights_gains = {list(job.weights_gains)}: a gain is above 0": (
             any(gain <= 0 for gain in job.weights_gains)
         ),
-        f"input_names = {list(job.input_names)}: one stands there twice": (
+        f"input_names = {list(job.input_names)}: one is named twice": (
             len(set(job.input_names)) < len(job.input_names)
         ),
         f"given_frames = {job.given_frames} and no input gives them: set input_names": (
             bool(job.given_frames) and not job.input_names
         ),
-        f"given_frames = {job.given_frames}: of {job.ar_steps * job.len_t} one is generated": (
+        f"given_frames = {job.given_frames}: of {job.ar_steps * job.len_t} 1 must be generated": (
             not 0 <= job.given_frames < job.ar_steps * job.len_t
         ),
-        f"from_ar = {job.from_ar} and no fault is planted: set position_offset": (
+        f"from_ar = {job.from_ar} does nothing without position_offset": (
             bool(job.from_ar) and not job.position_offset
         ),
         f"from_ar = {job.from_ar}: the last AR step is {job.ar_steps - 1}": (
             not 0 <= job.from_ar < job.ar_steps
         ),
         f"capture_steps, profile_steps: there is no AR step {strange[:1]}": bool(strange),
-        f"ranks = {job.ranks} on a CPU: no side divides its work there": (
+        f"ranks = {job.ranks} on a CPU: no side can split its work there": (
             job.device == "cpu" and job.ranks > 1
         ),
-        f"ranks = {job.ranks} on {job.gpus} GPUs: each rank has a GPU of its own": (
+        f"ranks = {job.ranks} on {job.gpus} GPUs: each rank needs its own GPU": (
             job.device == "cuda" and job.ranks != job.gpus
         ),
     }

@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import ConfigDict
 
 from harness.imported_records import Workload
-from harness.plan.suites import SUITES_DIR, load_toml
+from harness.plan.suites import SUITES_DIR
+from harness.plan.toml_files import load_toml
 from harness.units import speedup_percent
 
 

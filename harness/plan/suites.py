@@ -1,34 +1,29 @@
 """Reads ``suites/*.toml``: the only module that knows their layout."""
 
-import json
-import re
-import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from harness.errors import UsageFault
+from harness.plan import names
 from harness.plan.known_names import InputName, KindName, SolverName, nearest
 from harness.plan.overrides import check_overrides
+from harness.plan.toml_files import line_of, load_toml
 from harness.records import ExpectedDifference
 from runners.protocol.wire import Network
 
-SUITES_DIR = Path(__file__).resolve().parents[2] / "suites"
+SUITES_DIR = names.SUITES_DIR
 _LISTED = ("suite", "recipe", "device", "env")
 """What ``fdbench list`` has."""
+_DOCUMENTED = {
+    "network": "see: suites/recipes.toml",
+    "network shape": "see: docs/FORMAT.md, Network",
+}
+"""Where the rest of the names stands."""
 _STRICT = ConfigDict(extra="forbid")
-Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,12 +188,27 @@ def load_suite(name_or_path: str) -> tuple[str, Suite]:
     Raises:
         UsageFault: No such suite, or its file is not what it should be.
     """
-    path = Path(name_or_path)
-    if path.suffix != ".toml":
-        path = SUITES_DIR / f"{pick('suite', name_or_path, suite_names())}.toml"
+    path = find_suite(name_or_path)
     suite = load_toml(Suite, path)
     _refuse_repeats(suite, path)
     return path.stem, suite
+
+
+def find_suite(name_or_path: str) -> Path:
+    """File of a suite of ``suites/``, or of a ``.toml`` file anywhere.
+
+    Raises:
+        UsageFault: There is no such suite or file.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        return SUITES_DIR / f"{pick('suite', name_or_path, suite_names())}.toml"
+    if not path.exists():
+        raise UsageFault(
+            f"--suite {path}: there is no such file\n"
+            "Suites that come with fdbench go by name: fdbench list suites"
+        )
+    return path
 
 
 def _refuse_repeats(suite: Suite, path: Path) -> None:
@@ -215,17 +225,17 @@ def _refuse_repeats(suite: Suite, path: Path) -> None:
         if first == number:
             continue
         text = path.read_text("utf-8")
-        here, there = (_line_of(text, ("cells", n, "recipe")) for n in (number, first))
+        here, there = (line_of(text, ("cells", n, "recipe")) for n in (number, first))
         name = ", ".join(named)
         raise UsageFault(
-            f"{path}:{here}: cells.{number}.recipe: the cell {name} stands there twice, "
-            f"first at line {there}"
+            f"{path}:{here}: cells.{number}.recipe: the cell {name} is defined twice, "
+            f"first in line {there}"
         )
 
 
 def suite_names() -> list[str]:
     """Names of the suites that come with fdbench."""
-    return sorted({file.stem for file in SUITES_DIR.glob("*.toml")} - _TABLES)
+    return names.suite_names()
 
 
 def load_recipes(path: Path = SUITES_DIR / "recipes.toml") -> Recipes:
@@ -263,7 +273,7 @@ def _fill_in_recipes(tables: dict[str, Any]) -> dict[str, Any]:
     for slug, own in tables.get("recipes", {}).items():
         base = own.get("like")
         if base is not None and base not in filled:
-            raise UsageFault(f"recipes.{slug}.like: no recipe {base!r} above it")
+            raise UsageFault(f"recipes.{slug}.like: no recipe {base!r} is defined above it")
         rest = {key: value for key, value in own.items() if key != "like"}
         filled[slug] = {**filled.get(base, {}), **rest}
     return {**tables, "recipes": filled}
@@ -274,75 +284,26 @@ def load_devices() -> dict[str, Device]:
     return load_toml(dict[str, Device], SUITES_DIR / "devices.toml")
 
 
-def load_toml(
-    entry_type: type[Entry],
-    path: Path,
-    fill_in: Callable[[dict[str, Any]], dict[str, Any]] = lambda tables: tables,
-) -> Entry:
-    """Read a TOML file into a dataclass, strictly.
+def pick(kind: str, wanted: str, known: Iterable[str], where: str = "") -> str:
+    """Return the known name that is wanted.
 
     Args:
-        entry_type: The dataclass.
-        path: The file.
-        fill_in: Applied to the tables before they are checked.
+        kind: What it is the name of.
+        wanted: As it was typed; case does not matter, for reports and people write ``H100``.
+        known: Every name.
+        where: Place in a file that names it, where case does matter.
 
     Raises:
-        UsageFault: It cannot be read, or a key is unknown, missing or of the wrong type.
+        UsageFault: There is none; the message has the nearest.
     """
-    try:
-        text = path.read_text("utf-8")
-        tables = fill_in(tomllib.loads(text))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageFault(f"{path}: {error}") from error
-    try:
-        # Only from JSON takes a strict dataclass a table. A date becomes a number: no entry is one.
-        content = json.dumps(tables, default=lambda _: 0)
-        entry: Entry = _adapter(entry_type).validate_json(content, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        line = _line_of(text, first["loc"])
-        raise UsageFault(f"{path}:{line}: {key}: {first['msg']}") from error
-    return entry
-
-
-_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
-
-
-def _adapter(entry_type: Any) -> TypeAdapter[Any]:
-    """Made once for all files of a kind."""
-    if entry_type not in _ADAPTERS:
-        _ADAPTERS[entry_type] = TypeAdapter(entry_type)
-    return _ADAPTERS[entry_type]
-
-
-def _line_of(text: str, place: tuple[str | int, ...]) -> int:
-    """Line of a key, or of the table that lacks it: the last header and key that its path names."""
-    lines, found = text.splitlines(), 0
-    for number, part in enumerate(place):
-        if isinstance(part, int):
-            headers = [
-                n for n, line in enumerate(lines) if line.strip() == f"[[{place[number - 1]}]]"
-            ]
-            found = headers[part] if part < len(headers) else found
-            continue
-        own = re.compile(rf"""\s*(\[.*\b)?["']?{re.escape(part)}["']?\s*(=|\]|\.)""")
-        found = next((n for n in range(found, len(lines)) if own.match(lines[n])), found)
-    return found + 1
-
-
-def pick(kind: str, wanted: str, known: Iterable[str], where: str = "") -> str:
-    """Return ``wanted`` if it is known.
-
-    Raises:
-        UsageFault: It is not; the message has the nearest names.
-    """
-    names = sorted(known)
-    if wanted in names:
+    listed = sorted(known)
+    if wanted in listed:
         return wanted
+    alike = [] if where else [name for name in listed if name.lower() == wanted.lower()]
+    if alike:
+        return alike[0]
     place = f"{where}: " if where else ""
-    more = f"\nAll of them: fdbench list {kind}s" if kind in _LISTED else ""
-    raise UsageFault(f"{place}unknown {kind} {wanted!r}; nearest: {nearest(wanted, names)}{more}")
-
-
-_TABLES = {"recipes", "devices", "published"}
+    see = f"see: fdbench list {kind}s" if kind in _LISTED else _DOCUMENTED.get(kind, "")
+    near = nearest(wanted, listed, see)
+    more = f"\nAll of them: fdbench list {kind}s" if kind in _LISTED and near != see else ""
+    raise UsageFault(f"{place}unknown {kind} {wanted!r}; {near}{more}")

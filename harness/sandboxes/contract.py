@@ -7,7 +7,10 @@ from typing import Protocol
 
 from harness.sandboxes.untrusted import LOG_FILE
 
-__all__ = ["ALWAYS", "DUMP_S", "GRACE_S", "LOG_FILE", "Launch", "Sandbox"]
+__all__ = ["ALWAYS", "DUMP_S", "GRACE_S", "LOG_FILE", "SANDBOXES", "Launch", "Sandbox"]
+
+SANDBOXES = ("process", "docker")
+"""Where trials run."""
 
 GRACE_S = 5.0
 """Seconds between asking a side to stop and killing it."""

@@ -154,8 +154,8 @@ class DockerSandbox:
             self._lost = ConnectionError("it was stopped, and stopped what it ran")
         if self._lost is not None:
             raise LostEngineFault(
-                f"the container engine was lost while a trial ran: {self._lost}\n"
-                "The trial is dropped, finished ones are kept. Is the engine running (docker info)?"
+                f"the container engine was lost during a trial: {self._lost}\n"
+                "This trial is dropped, finished ones are kept. Check the engine with: docker info"
             )
         if not self._state:
             with engine_faults("the container engine was lost as a trial ended"):
@@ -163,7 +163,7 @@ class DockerSandbox:
         if self._status == WRONG_GPUS and self._said.is_file():
             said = self._said.read_text("utf-8", "replace").partition("\n")[0]
             if said.startswith(_WRONG_GPUS_SAID):
-                raise EnvironmentFault(f"{said[:500]}\nNothing was run beside a wrong GPU.")
+                raise EnvironmentFault(f"{said[:500]}\nNothing was run on the wrong GPU.")
         return self._status
 
     def call_at_end(self, told: Callable[[], object]) -> None:
@@ -243,8 +243,9 @@ class DockerSandbox:
             except (*LOST, APIError) as error:
                 if time.monotonic() > until:
                     raise LostEngineFault(
-                        f"container {self._id[:12]} may still run, its engine is gone: {error}\n"
-                        "When the engine is back: fdbench gc"
+                        f"container {self._id[:12]} may still be running, but its engine is "
+                        f"gone: {error}\n"
+                        "Once the engine is back: fdbench gc"
                     ) from error
                 time.sleep(0.5)
                 with suppress(EnvironmentFault):

@@ -34,8 +34,8 @@ def connect() -> docker.DockerClient:
         client.ping()
     if not client.api.base_url.startswith("http+docker://"):
         raise EnvironmentFault(
-            f"the container engine at {client.api.base_url} is not on this machine, so it sees "
-            "none of its folders\nUnset DOCKER_HOST, or: --sandbox process"
+            f"the container engine at {client.api.base_url} is on another machine, so it cannot "
+            "see the folders of this one\nUnset DOCKER_HOST, or use --sandbox process"
         )
     return client
 
@@ -103,5 +103,5 @@ def engine_faults(what: str) -> Iterator[None]:
     except (*LOST, DockerException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LostEngineFault(
-            f"{what}: {reason}\nIs it running (docker info)? Without one: --sandbox process"
+            f"{what}: {reason}\nCheck it with docker info, or do without it: --sandbox process"
         ) from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from harness.errors import EnvironmentFault
+from harness.errors import EnvironmentFault, fdbench_command
 
 BESIDE = ".tmp"
 """What the name of a file ends with until it is whole."""
@@ -91,5 +91,5 @@ def _describe(folder: Path, what: str) -> str:
     return (
         f"{folder} cannot be written: {what}; the disk at {mount} has "
         f"{usage.free / 2**20:.1f} of {usage.total / 2**20:.0f} MiB free\n"
-        f"Finished trials are kept. Make room, then: fdbench run --resume {folder}"
+        f"Finished trials are kept. Make room, then: {fdbench_command('run', '--resume', folder)}"
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import IntegrityFault
+from harness.errors import IntegrityFault, in_words
 from harness.store.durable import BESIDE, sync, write_text
 from harness.store.version import SCHEMA_VERSION, check_version
 
@@ -60,7 +60,7 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
             else:
                 entries[_text(entry.path)] = replace(entry, sha256=_text(entry.sha256))
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise IntegrityFault(f"{path}: not a manifest ({error})") from error
+        raise IntegrityFault(f"{path}: not a manifest ({in_words(error)})") from error
     check_version(path, version)
     return entries
 

@@ -18,13 +18,12 @@ from typing import Any
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from harness.errors import EnvironmentFault, IntegrityFault, UsageFault
+from harness.errors import EnvironmentFault, IntegrityFault, UsageFault, fdbench_command
 from harness.machine.owners import claim_of, claimed, is_claimed, place_of_claim
 from harness.records import PairRow, ParityRow, PlannedCell, TrialRow
 from harness.store.durable import disk_faults, files_in, sync, write_synced
 from harness.store.manifest import (
     MANIFEST_FILE,
-    RUN_COPY_FILE,
     RUN_FILE,
     RUN_FILES,
     Entry,
@@ -32,6 +31,7 @@ from harness.store.manifest import (
     evidence_files,
     read_manifest,
 )
+from harness.store.run_folders import is_run, why_no_run
 from harness.store.run_record import RunRecord, dump_record, load_record
 from harness.store.schema import Row, to_rows, to_table
 from harness.store.staging import is_anything_staged, publish, settle, staging
@@ -318,8 +318,8 @@ class Store:
         captures, logs = self.folder / CAPTURES / trial_id, self.folder / LOGS / trial_id
         if logs.exists():
             raise EnvironmentFault(
-                f"{logs} is there already: another process has run the trial meanwhile\n"
-                "File locks keep nobody out on this disk; give each process a run of its own: "
+                f"{logs} already exists: another process has run this trial meanwhile\n"
+                "File locks do not work on this disk; give each process its own run: "
                 "fdbench run --out FOLDER"
             )
         if captures.exists():
@@ -347,7 +347,9 @@ def pointing_to_fsck(folder: Path) -> Iterator[None]:
     try:
         yield
     except IntegrityFault as fault:
-        raise IntegrityFault(f"{fault}\nSee everything: fdbench fsck {folder}") from fault
+        raise IntegrityFault(
+            f"{fault}\nSee all problems: {fdbench_command('fsck', folder)}"
+        ) from fault
 
 
 def require_new(folder: Path) -> None:
@@ -357,7 +359,7 @@ def require_new(folder: Path) -> None:
         UsageFault: It does.
     """
     if folder.exists():
-        raise UsageFault(f"{folder} exists; pick another --out, or remove it first")
+        raise UsageFault(f"{folder} already exists; choose another --out, or remove it first")
 
 
 def create_run(folder: Path, option: str = "--out") -> Store:
@@ -371,7 +373,7 @@ def create_run(folder: Path, option: str = "--out") -> Store:
         folder.mkdir(parents=True)
     except OSError as error:
         raise UsageFault(
-            f"{folder} cannot be made: {error.strerror}; pick another {option}"
+            f"{folder} could not be created: {error.strerror}; choose another {option}"
         ) from error
     return Store(folder)
 
@@ -382,8 +384,6 @@ def open_run(folder: Path) -> Store:
     Raises:
         UsageFault: It is none.
     """
-    if not any((folder / name).is_file() for name in (RUN_FILE, RUN_COPY_FILE)):
-        raise UsageFault(
-            f"{folder} is not a run: no {RUN_FILE} in it; runs are made by: fdbench run"
-        )
+    if not is_run(folder):
+        raise UsageFault(f"{folder} is not a run: {why_no_run(folder)}")
     return Store(folder)

@@ -143,14 +143,14 @@ def load_record(path: Path) -> RunRecord:
     except FileNotFoundError as error:
         raise IntegrityFault(f"{path} is missing") from error
     except OSError as error:
-        raise IntegrityFault(f"{path} cannot be read: {error.strerror}") from error
+        raise IntegrityFault(f"{path} could not be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise IntegrityFault(f"{path}: not JSON ({error})") from error
     if not isinstance(values, dict):
-        raise IntegrityFault(f"{path}: not the record of a run")
+        raise IntegrityFault(f"{path} is not the record of a run")
     check_version(path, values.get(_VERSION))
     if values.pop(_SEAL, None) != _seal(values):
-        raise IntegrityFault(f"{path} was altered: its content is not what its own digest says")
+        raise IntegrityFault(f"{path} was altered: its content does not match its own digest")
     named = {_FORMER_NAMES.get(key, key): value for key, value in values.items()}
     del named[_VERSION]
     try:

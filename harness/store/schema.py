@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.errors import IntegrityFault
+from harness.errors import IntegrityFault, in_words
 from harness.imported_records import ImportedFigure, ImportedStep
 from harness.records import LogStep, PairRow, ParityRow, StepRow, TelemetryRow, TrialRow
 from harness.store.version import SCHEMA_VERSION, check_version
@@ -133,7 +133,7 @@ def read_table(path: Path, row_type: type) -> pa.Table:
         with pq.ParquetFile(content, page_checksum_verification=True) as file:
             table = file.read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        raise IntegrityFault(f"{path}: not a readable Parquet file ({error})") from error
+        raise IntegrityFault(f"{path}: not a readable Parquet file ({in_words(error)})") from error
     wanted = schema_of(row_type)
     if table.schema.metadata != wanted.metadata:
         check_version(path, _version(table.schema.metadata))

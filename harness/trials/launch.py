@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.environments.built import BuiltEnvironment
+from harness.errors import in_words
 from harness.machine import pressure, telemetry
 from harness.records import Outcome, PlannedTrial, TrialRow
 from harness.sandboxes import untrusted
@@ -147,7 +148,8 @@ def _run(
         try:
             sandbox = start_sandbox(asked)
         except OSError as error:
-            return _End(status=-1, outcome=Outcome.FAILED, reason=f"cannot be started: {error}")
+            what = f"{error.filename} cannot be started: {in_words(error)}"
+            return _End(status=-1, outcome=Outcome.FAILED, reason=what)
         try:
             end = follower.follow(sandbox, limits)
         finally:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import IntegrityFault
+from harness.errors import IntegrityFault, in_words
 from harness.store.durable import files_in
 from harness.store.version import check_version
 from runners.protocol import wire
@@ -93,7 +93,7 @@ def read_record(folder: Path) -> TrialRecord:
         check_version(path, values["schema"])
         record = wire.from_json(TrialRecord, text, str(path))
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise IntegrityFault(f"{path} cannot be read: {error}") from error
+        raise IntegrityFault(f"{path} cannot be read: {in_words(error)}") from error
     # Of what was read: a record of before a field came does not have it, nor does its digest.
     if record.digest != _digest(values):
         raise IntegrityFault(f"{path} was altered: its content is not what its own digest says")
