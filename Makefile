@@ -6,13 +6,16 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 	--constraint upstream_envs/constraints.txt
 export FDBENCH_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-fast test-long check bench clean
 
 demo: $(VENV)/.core  ## compare FlashDreams with diffusers and FastVideo on this CPU, write the report
 	$(BIN)/fdbench run --suite smoke --gpu cpu --sandbox process
 
 test: $(VENV)/.dev  ## every test, the real comparisons included
 	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.dev  ## what to run at every change: no environment, engine or browser; a minute
+	$(BIN)/python -m pytest -m "(unit or contract) and not slow" --numprocesses 2 --dist loadfile
 
 check: $(VENV)/.dev  ## format, lint, types, import map, house style
 	$(BIN)/ruff format --check .
@@ -36,5 +39,5 @@ $(VENV)/.core: pyproject.toml upstream_envs/constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP_INSTALL) pytest hypothesis playwright ruff mypy types-psutil import-linter uv
+	$(PIP_INSTALL) pytest pytest-xdist hypothesis playwright ruff mypy types-psutil import-linter uv
 	touch $@

@@ -20,6 +20,8 @@ from reports.render import render_run
 from reports.run_view import read_view
 from tests.fakes.command import fdbench
 
+pytestmark = pytest.mark.unit
+
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = README.parent / "docs" / "results"
 DEVICES = ("h100", "h200")
@@ -41,6 +43,7 @@ def test_there_is_a_committed_run():
     assert (RESULTS / "h200" / "MANIFEST.jsonl").is_file()
 
 
+@pytest.mark.slow
 def test_every_table_is_what_its_raw_evidence_says(run):
     """Logs, events, settings and telemetry give the committed rows, with the code as it is."""
     assert repair.examine(open_run(run)) == ()
@@ -60,6 +63,7 @@ def test_check_passes(run):
     assert {cell.pair.verdict for cell in cells if cell.pair} == {Verdict.PASS}
 
 
+@pytest.mark.slow
 def test_report_is_the_committed_one(run):
     """Rendering again gives the committed pages byte for byte: no figure was written by hand."""
     committed = {name: (run / "report" / name).read_bytes() for name in REPORT}
@@ -140,6 +144,7 @@ def test_readme_shows_lines_of_the_committed_reports():
     assert set(table) <= known
 
 
+@pytest.mark.slow
 def test_readme_compares_with_the_published_step_as_measured():
     """The sentence beside the table has the committed figures of that one AR step."""
     found = read_view(RESULTS / "h100")

@@ -10,6 +10,8 @@ from harness.store.manifest import MANIFEST_FILE, append_manifest, read_manifest
 from harness.store.run import open_run
 from tests.test_store import PAIR, add_trial, files, filled, manifest, run
 
+pytestmark = pytest.mark.unit
+
 __all__ = ["filled", "run"]  # fixtures
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.judging import stats
@@ -14,6 +14,8 @@ from harness.units import format_counted, format_interval, format_percent, speed
 from reports.latency import latency_rows
 from tests.fakes.command import fdbench
 from tests.fakes.samples import step_line
+
+pytestmark = pytest.mark.unit
 
 GOLDEN = Path(__file__).parent / "golden" / "flashdreams_0_1_0_h200_self_forcing_14_blocks.log"
 RECIPE = ("--recipe", "self-forcing-wan2.1-t2v-1.3b-taehv", "--gpu", "h200")
@@ -51,7 +53,6 @@ def test_statistic_of_nothing_is_none(count):
     assert statistic.num_steps == 0
 
 
-@settings(deadline=None, database=None)
 @given(st.lists(st.floats(0.001, 1e6), min_size=3, max_size=40), st.randoms())
 def test_median_lies_within_its_steps_in_any_order(values, shuffle):
     """The median is a value that half the steps do not exceed, whatever the order."""
