@@ -17,6 +17,9 @@ test: $(VENV)/.dev  ## every test, the real comparisons included
 test-fast: $(VENV)/.dev  ## what to run at every change: no environment, engine or browser; a minute
 	$(BIN)/python -m pytest -m "(unit or contract) and not slow" --numprocesses 2 --dist loadfile
 
+test-long: $(VENV)/.long  ## mutants, simulations, fuzz: hours; writes docs/long_tests.md
+	$(BIN)/python -m tests.long
+
 check: $(VENV)/.dev  ## format, lint, types, import map, house style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -40,4 +43,8 @@ $(VENV)/.core: pyproject.toml upstream_envs/constraints.txt
 
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP_INSTALL) pytest pytest-xdist hypothesis playwright ruff mypy types-psutil import-linter uv
+	touch $@
+
+$(VENV)/.long: $(VENV)/.dev
+	$(PIP_INSTALL) mutmut==3.8.1
 	touch $@

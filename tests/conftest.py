@@ -32,14 +32,22 @@ from tests.fakes.listener import Listener
 FAKES = Path(__file__).parent / "fakes"
 GENEROUS = Limits(wall_s=30, stall_s=30)
 INPUTS = ("weights", "noise", "text")
+LONG_EXAMPLES = 5000
+"""Of each property in ``make test-long``."""
 PATIENT_S = 5.0
 """How long to wait for a killed process to be gone."""
 
 pytest_plugins = ["tests.kinds", "tests.skips"]
 
 os.environ.setdefault("FDBENCH_SANDBOX", "process")  # tests of containers ask for them
-hypothesis.settings.register_profile("short", deadline=None, database=None, max_examples=100)
-hypothesis.settings.register_profile("long", deadline=None, database=None, max_examples=20_000)
+for name, examples in (("short", 100), ("long", LONG_EXAMPLES)):
+    hypothesis.settings.register_profile(
+        name,
+        deadline=None,
+        database=None,
+        max_examples=examples,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],  # others may use the cores
+    )
 hypothesis.settings.load_profile("short")  # --hypothesis-profile=long takes its place
 
 
