@@ -356,10 +356,10 @@ def test_shuffled_log_gives_steps_that_add_up_or_an_error(parts):
 
 
 _MS = st.integers(0, 10**9).map(lambda microseconds: microseconds / 1000)
-_STAGES = st.dictionaries(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), _MS, min_size=1)
+_NAMES = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
+_STAGES = st.dictionaries(_NAMES, _MS, min_size=1)
 
 
-@pytest.mark.slow
 @given(st.lists(_STAGES, min_size=1, max_size=6), st.booleans())
 def test_rendered_steps_are_read_back(stages, memory):
     """Whatever was printed in the format is what is parsed."""

@@ -44,6 +44,16 @@ def test_steady_statistic_takes_steady_steps_only():
     assert stats.steady_statistic(mixed[:2]).value_ms is None
 
 
+def test_statistic_says_what_it_is():
+    """Its definition is what a reader of the page or of a JSON goes by."""
+    seed, steady = stats.seed_statistic(steps(*[1.0] * 9), 7), stats.steady_statistic(())
+
+    assert seed.definition == (
+        "the first 2 AR steps dropped, and those after the 7 of the documented command"
+    )
+    assert steady.definition == "median of steady steps"
+
+
 @pytest.mark.parametrize("count", [pytest.param(0, id="none"), pytest.param(2, id="warm-up-only")])
 def test_statistic_of_nothing_is_none(count):
     """A statistic without steps has no value and no window, instead of a zero."""
@@ -69,6 +79,7 @@ def test_median_lies_within_its_steps_in_any_order(values, shuffle):
     ("denoise_ms", "median_ms"),
     [
         pytest.param((99.0, 1.0, 2.0, 3.0), 2.0, id="first-dropped"),
+        pytest.param((99.0, 1.0), 1.0, id="one-is-left"),
         pytest.param((99.0,), None, id="warm-up-only"),
         pytest.param((), None, id="none"),
     ],

@@ -8,7 +8,7 @@ TITLES = {
     "coverage": "Simulation: the interval of a speed-up",
     "noise": "Simulation: the parity gate against noise",
     "fuzz": "Fuzz",
-    "mutants": "Mutants",
+    "mutants": mutants.TITLE,
 }
 FOUND = {
     "coverage": coverage.found,
@@ -19,11 +19,11 @@ FOUND = {
 
 
 def main(name: str = "", *files: str) -> None:
-    """Run one check or all, and write what each found as soon as it is known."""
+    """Run one check or all, and write what it found so far."""
     for one in (name,) if name else FOUND:
-        text = FOUND[one](files) if files else FOUND[one]()
-        page.write(TITLES, one, text)
-        sys.stdout.write(text)
+        for text in FOUND[one](*files):
+            page.write(TITLES, one, text)
+            sys.stdout.write(text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How often the interval of a speed-up has the true speed-up in it, by how launches scatter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ DRAWS: dict[str, Draw] = {
 }
 
 
-def found() -> str:
+def found() -> Iterator[str]:
     """Coverage by draw."""
     rows = [(what, *_coverage(draw)) for what, draw in DRAWS.items()]
     columns = ("launches", "true speed-up inside", "below it", "above it", "mean width")
@@ -58,7 +58,7 @@ def found() -> str:
         f"{UPSTREAM_MS:.0f} and {FLASHDREAMS_MS:.0f} ms, deviation {SPREAD:.0%} of each. The "
         "interval claims 95 %; `below it` is an interval that lies below the truth.\n\n"
     )
-    return said + table(columns, rows)
+    yield said + table(columns, rows)
 
 
 def _coverage(draw: Draw) -> tuple[str, ...]:

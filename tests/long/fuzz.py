@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 from harness.environments.declared import PROJECT_DIR
 from tests import conftest
@@ -19,7 +20,7 @@ TESTS = {
 EXAMPLES = conftest.LONG_EXAMPLES
 
 
-def found() -> str:
+def found() -> Iterator[str]:
     """Run all; a failing example is in what pytest prints, and a table of all is made anyway."""
     rows = [(what, *_outcome(names)) for what, names in TESTS.items()]
     said = (
@@ -27,7 +28,7 @@ def found() -> str:
         "some properties a multiple or a part; and for minutes real logs with random damage, read "
         "as every format. Every other test of these modules runs along.\n\n"
     )
-    return said + table(("what", "tests", "failed", "seconds"), rows)
+    yield said + table(("what", "tests", "failed", "seconds"), rows)
 
 
 def _outcome(names: tuple[str, ...]) -> tuple[object, ...]:

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.environments.declared import PROJECT_DIR
-from tests.long.page import table
+from tests.long import page
 
+TITLE = "Mutants"
 COPIED = ("harness", "runners", "reports", "upstream_envs", "suites", "templates", "docs", "tests")
 JUDGING = ("gates", "controls", "parity", "frames", "made_weights", "matching", "measurement")
 CELLS = ("made_weights", "telemetry", "frames", "repetition", "fsck", "side_by_side")
@@ -37,15 +39,22 @@ UNREACHED = (5, 33)
 """No test was selected, or none reaches the function."""
 
 
-def found(paths: tuple[str, ...] = ()) -> str:
-    """Mutate some files, or all; survivors are printed as differences."""
-    rows = [_mutated(path) for path in paths or TESTS]
-    columns = ("file", "mutants", "killed", "timed out", "survived", "reached by no test")
+def found(*paths: str) -> Iterator[str]:
+    """Mutate some files, or all; what was found in others before stays in the table.
+
+    Survivors are printed as differences.
+    """
+    rows = {row[0]: row for row in page.rows(TITLE)}
+    columns = ("file", "mutants", "killed", "timed out", "survived", "reached by no test", "on")
     said = (
-        "One expression of a function changed at a time, by mutmut "
-        f"{_version()}; tests marked `slow` left out.\n\n"
+        f"One expression of a function changed at a time, by mutmut {_version()}; tests marked "
+        "`slow` left out.\n\n"
     )
-    return said + table(columns, rows)
+    for path in paths or TESTS:
+        row = _mutated(path)
+        rows[row[0]] = row
+        known = [rows[f"`{one}`"] for one in TESTS if f"`{one}`" in rows]
+        yield said + page.table(columns, known)
 
 
 def _version() -> str:
@@ -57,7 +66,7 @@ def _mutmut() -> str:
     return str(Path(sys.executable).with_name("mutmut"))
 
 
-def _mutated(path: str) -> tuple[object, ...]:
+def _mutated(path: str) -> tuple[str, ...]:
     """Counts of one file."""
     with tempfile.TemporaryDirectory(prefix="fdbench-mutants-") as name:
         folder = Path(name)
@@ -72,7 +81,8 @@ def _mutated(path: str) -> tuple[object, ...]:
         ends = json.loads((folder / "mutants" / f"{path}.meta").read_text())["exit_code_by_key"]
         for mutant in (mutant for mutant, code in ends.items() if code == SURVIVED):
             subprocess.run([_mutmut(), "show", mutant], cwd=folder, check=True)
-    return (f"`{path}`", len(ends), *_counts(Counter(ends.values())))
+    counts = map(str, (len(ends), *_counts(Counter(ends.values()))))
+    return f"`{path}`", *counts, page.today()
 
 
 def _counts(codes: Counter[int | None]) -> tuple[int, int, int, int]:

@@ -5,6 +5,7 @@ candidate and to the reference, each its own. The noise lies in few or many dire
 rounding does to a model is not spread over all of its latents. A fault is one more direction.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -49,7 +50,7 @@ class Launches:
         return size * drawn / np.linalg.norm(drawn)
 
 
-def found() -> str:
+def found() -> Iterator[str]:
     """Tables of false failures and of false passes."""
     equal = [
         (f"{upstream:g}x", *(_share(size, upstream, 0.0, is_pass=False) for size in DIRECTIONS))
@@ -60,7 +61,7 @@ def found() -> str:
         for fault in FAULTS
     ]
     columns = tuple(f"{size:,} directions" for size in DIRECTIONS)
-    return (
+    yield (
         f"{EXPERIMENTS:,} cells an entry, judged by `gates.judge`: two candidate processes, three "
         f"AR steps, a limit of {CELL.limit:g} noise floors, {SIZE:,} latents a step. Rounding is "
         f"{NOISE:.0%} of the candidate's latents and lies in few or many directions; the noise "

@@ -28,13 +28,25 @@ def write(titles: dict[str, str], name: str, text: str) -> None:
         text: What it found.
     """
     sections = _sections(PAGE.read_text("utf-8") if PAGE.exists() else "")
-    here, today = read_machine(), datetime.datetime.now(datetime.UTC).date()
+    here = read_machine()
     sections[titles[name]] = (
-        f"Written by `python -m tests.long {name}` on {today}, Python {here.python}, "
+        f"Written by `python -m tests.long {name}` on {today()}, Python {here.python}, "
         f"{here.cpu}, {here.cores} cores.\n\n{text}"
     )
     parts = [f"## {title}\n\n{sections.get(title, _never(one))}" for one, title in titles.items()]
     PAGE.write_text("\n".join([HEAD, *parts]), "utf-8")
+
+
+def today() -> str:
+    """The date, as the page has it."""
+    return str(datetime.datetime.now(datetime.UTC).date())
+
+
+def rows(title: str) -> list[tuple[str, ...]]:
+    """Rows of the tables of a section as it stands."""
+    text = _sections(PAGE.read_text("utf-8") if PAGE.exists() else "").get(title, "")
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    return [tuple(line.strip("| ").split(" | ")) for line in lines]
 
 
 def _never(name: str) -> str:
