@@ -19,7 +19,16 @@ from tests.long import page
 
 TITLE = "Mutants"
 COPIED = ("harness", "runners", "reports", "upstream_envs", "suites", "templates", "docs", "tests")
-JUDGING = ("gates", "controls", "parity", "frames", "made_weights", "matching", "measurement")
+JUDGING = (
+    "gates",
+    "gate_reasons",
+    "controls",
+    "parity",
+    "frames",
+    "made_weights",
+    "matching",
+    "measurement",
+)
 CELLS = ("made_weights", "telemetry", "frames", "repetition", "fsck", "side_by_side")
 STATISTICS = ("stats", "speedup_interval", "published", "measurement")
 LOGS = ("log_parser", "log_columns", "log_formats", "hostile_logs", "ranks", "stats")
@@ -47,8 +56,8 @@ def found(*paths: str) -> Iterator[str]:
     rows = {row[0]: row for row in page.rows(TITLE)}
     columns = ("file", "mutants", "killed", "timed out", "survived", "reached by no test", "on")
     said = (
-        f"One expression of a function changed at a time, by mutmut {_version()}; tests marked "
-        "`slow` left out.\n\n"
+        f"One expression of a function changed at a time, by mutmut {_version()}, and "
+        "judged by those tests of `make test-fast` that are about the file.\n\n"
     )
     for path in paths or TESTS:
         row = _mutated(path)
@@ -98,7 +107,7 @@ def _settings(path: str) -> str:
         "source_paths": ["harness"],
         "only_mutate": [path],
         "also_copy": [*COPIED[1:], "README.md", "Makefile"],
-        "pytest_add_cli_args": ["-mnot slow", "-pno:cacheprovider"],
+        "pytest_add_cli_args": ["-m(unit or contract) and not slow", "-pno:cacheprovider"],
         "pytest_add_cli_args_test_selection": [f"tests/test_{name}.py" for name in TESTS[path]],
     }
     lines = ("\n    ".join([f"{key}=", *values]) for key, values in settings.items())
