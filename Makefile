@@ -8,7 +8,7 @@ CACHE = $${FDBENCH_CACHE:-$$HOME/.cache/fdbench}
 # What fdbench makes there, and no more: FDBENCH_CACHE may name a folder with other things in it.
 CACHED := envs code sources inputs weights noise text decoder
 
-.PHONY: demo test check bench clean distclean
+.PHONY: demo test test-fast test-long check bench clean distclean
 
 demo: $(VENV)/.core  ## compare FlashDreams with diffusers and FastVideo on this CPU, write the report
 	$(BIN)/fdbench run --suite smoke --gpu cpu --sandbox process
@@ -16,6 +16,12 @@ demo: $(VENV)/.core  ## compare FlashDreams with diffusers and FastVideo on this
 
 test: $(VENV)/.dev  ## every test, the real comparisons included
 	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.dev  ## what to run at every change: no environment, engine or browser; a minute
+	$(BIN)/python -m pytest -m "(unit or contract) and not slow" --numprocesses 2 --dist loadfile
+
+test-long: $(VENV)/.long  ## mutants, simulations, fuzz: hours; writes docs/long_tests.md
+	$(BIN)/python -m tests.long
 
 check: $(VENV)/.dev  ## format, lint, types, import map, house style
 	$(BIN)/ruff format --check .
@@ -46,5 +52,9 @@ $(VENV)/.core: pyproject.toml upstream_envs/constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP_INSTALL) pytest hypothesis playwright ruff mypy types-psutil import-linter uv
+	$(PIP_INSTALL) pytest pytest-xdist hypothesis playwright ruff mypy types-psutil import-linter uv
+	touch $@
+
+$(VENV)/.long: $(VENV)/.dev
+	$(PIP_INSTALL) mutmut==3.8.1
 	touch $@

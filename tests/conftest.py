@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from harness.environments import sources
@@ -31,10 +32,23 @@ from tests.fakes.listener import Listener
 FAKES = Path(__file__).parent / "fakes"
 GENEROUS = Limits(wall_s=30, stall_s=30)
 INPUTS = ("weights", "noise", "text")
+LONG_EXAMPLES = 5000
+"""Of each property in ``make test-long``."""
 PATIENT_S = 5.0
 """How long to wait for a killed process to be gone."""
 
+pytest_plugins = ["tests.kinds", "tests.skips"]
+
 os.environ.setdefault("FDBENCH_SANDBOX", "process")  # tests of containers ask for them
+for name, examples in (("short", 100), ("long", LONG_EXAMPLES)):
+    hypothesis.settings.register_profile(
+        name,
+        deadline=None,
+        database=None,
+        max_examples=examples,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],  # others may use the cores
+    )
+hypothesis.settings.load_profile("short")  # --hypothesis-profile=long takes its place
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +100,10 @@ def require_source(name: str) -> Path:
     if "FDBENCH_SOURCES" not in os.environ:
         words = ["git", "ls-remote", "--exit-code", source.url, "HEAD"]
         if subprocess.run(words, capture_output=True, check=False, timeout=60).returncode:
-            pytest.skip(f"{source.url} cannot be reached and FDBENCH_SOURCES is not set")
+            pytest.skip(
+                f"upstream repositories out of reach: neither {source.url} answers nor "
+                "does FDBENCH_SOURCES name a folder of clones"
+            )
     return sources.stage(name, source, cache_dir() / "sources", print)
 
 
@@ -101,11 +118,23 @@ def base_image() -> str:
     """Id of the base image that ``FDBENCH_BASE`` names; without an engine the test is skipped."""
     name = os.environ.get("FDBENCH_BASE")
     if not name:
-        pytest.skip("FDBENCH_BASE names no base image (.ci/engine makes one)")
+        pytest.skip(
+            "no container engine: FDBENCH_BASE names no base image; .ci/engine starts an engine "
+            "on Debian and prints the name of an image"
+        )
     try:
         return str(engine.connect().images.get(name).id)
     except EnvironmentFault as fault:
         pytest.skip(f"no container engine: {fault}")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser that pages are opened with; without it the test is skipped."""
+    path = shutil.which("chromium")
+    if not path:
+        pytest.skip("no chromium: install Debian's package, or put the browser on PATH")
+    return path
 
 
 @pytest.fixture(params=["process", "docker"])
@@ -216,6 +245,6 @@ def small_disk(tmp_path):
     command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+        pytest.skip(f"mounting is not allowed: run as root; {done.stderr.strip()}")
     yield disk
     subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -21,6 +21,8 @@ from tests.fakes import samples
 from tests.fakes.listener import Listener
 from tests.test_timeline import STEP
 
+pytestmark = pytest.mark.unit
+
 EVENTS = "events.jsonl"
 LATE_S = 0.005
 """Most that an event may take to arrive, in the median; a poll every 0.2 s took 0.1."""

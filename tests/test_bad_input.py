@@ -15,6 +15,8 @@ from harness.store.run import open_run
 from tests.command import FDBENCH, fdbench
 from tests.fakes import workplace
 
+pytestmark = pytest.mark.contract
+
 COMMITTED = Path(__file__).parent.parent / "docs" / "results" / "h200"
 LOG = Path(__file__).parent / "golden" / "flashdreams_h100_self_forcing_taehv_7_blocks.log"
 OF = ("--recipe", "self-forcing-wan2.1-t2v-1.3b-taehv", "--gpu", "h100")
@@ -44,6 +46,7 @@ def refusal(finished, code):
     return finished.text
 
 
+@pytest.mark.slow
 def test_an_environment_that_cannot_be_built_is_no_run(tmp_path):
     """Without a package index: exit 5, pip's own words, what to type, and no trace of a run."""
     folder, cache = tmp_path / "run", tmp_path / "cache"
@@ -64,6 +67,7 @@ def test_an_environment_that_cannot_be_built_is_no_run(tmp_path):
     assert f"{cache}/envs/" not in fdbench("env", "list", FDBENCH_CACHE=str(cache)).text
 
 
+@pytest.mark.real
 def test_ctrl_c_keeps_what_was_finished(tmp_path):
     """Stopped once in its second trial, a run ends that one, exits 4 and leaves no process."""
     folder = tmp_path / "run"
@@ -98,6 +102,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_an_existing_run_folder_is_left_alone(tmp_path):
     """``--out`` naming an existing folder is refused before anything runs."""
     (tmp_path / "mine.txt").write_text("keep me")
@@ -109,6 +114,7 @@ def test_an_existing_run_folder_is_left_alone(tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "keep me"
 
 
+@pytest.mark.slow
 def test_variable_that_is_not_set_leaves_no_run(tmp_path, monkeypatch):
     """It is refused before a run is made, and before one that is there is touched."""
     monkeypatch.setenv("FDBENCH_CACHE", str(tmp_path / "cache"))
@@ -126,6 +132,7 @@ def test_variable_that_is_not_set_leaves_no_run(tmp_path, monkeypatch):
     assert (out / "run.json").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "named"),
     [
@@ -154,6 +161,7 @@ def test_a_wrong_suite_file_is_named_with_its_key(tmp_path, cell, named):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["report", "report/index.html", "report/published.html"])
 def test_report_names_what_is_in_its_way(copy, place):
     """Something else where a page goes: which, and what to type when it is gone; no half page."""
@@ -165,6 +173,7 @@ def test_report_names_what_is_in_its_way(copy, place):
     assert list(copy.glob("report/*.tmp")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["trials.parquet", "telemetry", "steps/{trial}.parquet"])
 def test_repair_neither_deletes_nor_writes_over_what_is_no_file_of_the_run(copy, place):
     """A folder for a file, or a file for a folder, is named by fsck and left to its owner."""
@@ -180,6 +189,7 @@ def test_repair_neither_deletes_nor_writes_over_what_is_no_file_of_the_run(copy,
     assert fdbench("check", copy).code == 0
 
 
+@pytest.mark.slow
 def test_manifest_that_is_a_folder_is_named(copy):
     """Nothing is judged without it, and no command ends in a traceback."""
     swap(copy / "MANIFEST.jsonl")
@@ -198,6 +208,7 @@ def test_what_the_system_refuses_is_one_message(copy):
     assert "then run the same command again" in said
 
 
+@pytest.mark.slow
 def test_integrity_faults_say_how_to_see_all(copy):
     """Only the first fault is named, so the way to the others stands beside it."""
     (copy / "trials.parquet").unlink()
@@ -211,6 +222,7 @@ def test_integrity_faults_say_how_to_see_all(copy):
     assert f"{copy / 'run.json'} is missing" in said
 
 
+@pytest.mark.slow
 def test_folder_without_environments_is_named(tmp_path):
     """``--envs`` of the wrong folder: that folder, what belongs in it, and the way without it."""
     words = ("run", "--suite", "smoke", "--gpu", "cpu", "--envs", tmp_path, "--out", tmp_path / "r")
@@ -221,6 +233,7 @@ def test_folder_without_environments_is_named(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "advice"),
     [

@@ -9,6 +9,8 @@ from harness.environments.declared import ENVIRONMENTS_DIR
 from harness.errors import EnvironmentFault, UsageFault
 from tests.fakes.command import fdbench
 
+pytestmark = pytest.mark.unit
+
 PACKAGES = {"torch": "2.11.0", "click": "8.5.0", "huggingface-hub": "1.33.0"}
 HOST = bundle.Host(packages=PACKAGES, python="3.12")
 
@@ -72,6 +74,7 @@ def test_package_that_is_too_old_for_a_carried_one_is_carried_too(host_list, tmp
     assert not carried & {"torch", "numpy"}
 
 
+@pytest.mark.contract
 def test_activate_fails_where_fdbench_cannot_be_installed(tmp_path):
     """Nothing is exported then, and nothing half installed counts the next time."""
     (tmp_path / "fdbench").mkdir()
@@ -84,6 +87,7 @@ def test_activate_fails_where_fdbench_cannot_be_installed(tmp_path):
     assert not (tmp_path / "site").exists()
 
 
+@pytest.mark.contract
 def test_kit_for_another_processor(tmp_path):
     """GB200 machines have Arm processors; a package with compiled code comes for that one."""
     (tmp_path / "wheels").mkdir()
@@ -103,6 +107,7 @@ def test_host_that_has_everything_gets_an_empty_folder_of_wheels(tmp_path):
     assert list((tmp_path / "wheels").iterdir()) == []
 
 
+@pytest.mark.contract
 def test_what_is_not_the_locked_file_is_refused(tmp_path):
     """The lock has the hashes: another file of that name and version is no substitute."""
     line = f"safetensors==0.8.0 --hash=sha256:{'0' * 64}\n"

@@ -16,6 +16,8 @@ from harness.trials.launch import Limits, launch
 from runners.protocol.wire import Artifact, sha256_file
 from tests.fakes.listener import Listener
 
+pytestmark = pytest.mark.real
+
 KEY = "blocks.0.ffn.0.weight"
 OWN_NAMES = {"flashdreams": KEY, "fastvideo": "blocks.0.ffn.fc_in.weight"}
 """What each side's own code calls it."""

@@ -9,6 +9,9 @@ from tests.command import FDBENCH, fdbench
 from tests.fakes.command import fdbench as fdbench_here
 
 
+pytestmark = pytest.mark.contract
+
+
 def unread(*words):
     """Code and standard error of a command whose standard output nobody reads any more."""
     with subprocess.Popen(

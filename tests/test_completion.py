@@ -15,6 +15,8 @@ from harness.plan.cells import cell_id_of
 from harness.store.run import open_run
 from tests.command import FDBENCH
 
+pytestmark = pytest.mark.contract
+
 ONE = "self-forcing-wan2.1-t2v-1.3b"
 
 

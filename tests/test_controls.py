@@ -10,6 +10,8 @@ from harness.judging.gates import judge
 from harness.records import Role, Side, Verdict
 from tests.fakes import samples
 
+pytestmark = pytest.mark.unit
+
 NAN, INF = float("nan"), float("inf")
 SIDE = Side(environment="flashdreams", overrides=(("weights_seed", 1),))
 CONTROL = samples.trial(Role.CONTROL, SIDE)

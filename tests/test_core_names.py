@@ -9,6 +9,8 @@ import pytest
 from harness.environments.declared import PROJECT_DIR, load_environments
 from harness.plan import suites
 
+pytestmark = pytest.mark.unit
+
 PARSERS = PROJECT_DIR / "harness" / "logs"
 """A format has its maker's name."""
 CORE = [

@@ -12,6 +12,8 @@ from harness.environments.declared import PROJECT_DIR
 from harness.errors import ExitCode
 from tests.fakes.command import fdbench
 
+pytestmark = pytest.mark.contract
+
 DOCUMENTS = ("README.md", "docs/GPU.md")
 NOT_TYPED_HERE = {
     ("doctor",): "tells what this machine lacks, by its exit code too",

@@ -12,6 +12,8 @@ from harness.environments.declared import PROJECT_DIR
 from reports.documents import render_documents
 from tests.fakes.command import fdbench
 
+pytestmark = pytest.mark.contract
+
 README = PROJECT_DIR / "README.md"
 WRITTEN = [
     README,

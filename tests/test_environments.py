@@ -23,6 +23,8 @@ from harness.errors import UsageFault
 from harness.records import Source
 from tests.fakes.command import fdbench
 
+pytestmark = pytest.mark.unit
+
 DECLARED = Environment(description="a test", packages=[], command=["python", "adapter.py", "{job}"])
 TOML = 'description = "a test"\npackages = []\ncommand = ["python", "adapter.py", "{job}"]\n'
 

@@ -26,6 +26,8 @@ from harness.machine.fingerprint import Machine, require_device
 from harness.plan.suites import load_devices
 from tests.fakes.command import fdbench
 
+pytestmark = pytest.mark.unit
+
 ORDER = (7, 5, 3, 4, 1, 6, 0)
 GPUS = sorted(key for key, device in load_devices().items() if device.torch_device == "cuda")
 
@@ -230,6 +232,7 @@ def test_help_lists_the_exit_codes():
     assert " ".join(map(str, ORDER)) in " ".join(fdbench("--help").out.split())
 
 
+@pytest.mark.contract
 def test_command_line_loads_no_gpu_code():
     """Importing the command loads neither torch nor anything that takes long."""
     heavy = "{'torch', 'flashdreams', 'pyarrow', 'pandas', 'numpy', 'matplotlib', 'jinja2'}"
@@ -240,6 +243,8 @@ def test_command_line_loads_no_gpu_code():
     assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
+@pytest.mark.contract
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "unneeded"),
     [

@@ -23,6 +23,8 @@ from harness.trials.launch import Grant, Limits
 from tests.fakes import samples
 from tests.fakes.listener import Listener
 
+pytestmark = pytest.mark.contract
+
 MIB = 1 << 20
 SECRET = "canary-0123456789abcdef"
 
@@ -82,6 +84,7 @@ def test_full_gpu_is_an_outcome_of_its_own(run):
     assert "Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139.80 GiB" in row.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("behaviour", "seen"), [("hangs", 1), ("chatters", 0)])
 def test_hang_leaves_its_stacks(run, tmp_path, behaviour, seen):
     """A side that hangs, silent or chattering, says where before it is stopped."""

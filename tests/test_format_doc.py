@@ -15,6 +15,8 @@ from harness.store.version import SCHEMA_VERSION
 from harness.trials.trial_record import Arrival, TrialRecord
 from runners.protocol import requests, wire
 
+pytestmark = pytest.mark.unit
+
 TEXT = (PROJECT_DIR / "docs" / "FORMAT.md").read_text()
 LONGEST = 320
 

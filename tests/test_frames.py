@@ -20,6 +20,8 @@ from tests import test_report
 from tests.fakes import samples
 from tests.test_parity import LATENTS, capture, compare_captures
 
+pytestmark = pytest.mark.unit
+
 GENERATOR = np.random.default_rng(1)
 VIDEO = GENERATOR.uniform(-0.9, 0.9, (4, 3, 16, 16)).astype(np.float32)
 TAEHV = "self-forcing-wan2.1-t2v-1.3b-taehv"
@@ -259,6 +261,7 @@ def test_only_driven_decoders_are_planned(decoders, settings, reason):
         assert len(planned.cells) == 1
 
 
+@pytest.mark.slow
 def test_report_shows_frames_beside_latents(tmp_path):
     """The worst frame of the worst process and the floor's; the worst ratio is of either."""
     made = [

@@ -16,6 +16,8 @@ from harness.store.run_record import dump_record
 from tests.fakes.command import fdbench
 from tests.fakes.stored import drop_lines, forget, manifest_of, write_rows
 
+pytestmark = pytest.mark.contract
+
 PARITY = "parity/*.parquet"
 
 
@@ -72,6 +74,7 @@ def test_untouched_run_is_sound(run):
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [cut, flip, os.unlink], ids=["truncated", "bit-flipped", "gone"])
 def test_every_table_is_derived_again(fake_run, run, spoil):
     """Steps, trials, verdicts and distances come back from the raw evidence, row for row."""
@@ -85,6 +88,7 @@ def test_every_table_is_derived_again(fake_run, run, spoil):
         assert repair.examine(open_run(run)) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [cut, flip, os.unlink], ids=["truncated", "bit-flipped", "gone"])
 def test_every_raw_file_is_lost_and_never_blessed(fake_run, run, spoil):
     """An altered or missing log, event, setting or job stays a finding, and its trial invalid."""

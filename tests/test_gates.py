@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ExitCode
@@ -12,10 +12,11 @@ from harness.records import Outcome, Role, Verdict
 from harness.trials.matching import compare
 from tests.fakes import samples
 
+pytestmark = pytest.mark.unit
+
 NAN = float("nan")
 ROWS = samples.parity_rows()
 TRIALS = [samples.trial_row(trial) for trial in samples.cell().trials]
-quick = settings(deadline=None, database=None, max_examples=80)
 
 
 def judged(trials=TRIALS, differences=(), parity=ROWS):
@@ -199,7 +200,6 @@ def test_first_gate_decides(first, second, code):
     assert judged(trials, unexpected() if "differences" in faults else (), parity).code == code
 
 
-@quick
 @given(st.sets(st.integers(0, len(TRIALS) + len(ROWS) - 1), min_size=1))
 def test_less_evidence_never_passes(removed):
     """Whatever part of the evidence is taken away, the rest is not enough."""
@@ -209,7 +209,6 @@ def test_less_evidence_never_passes(removed):
     assert judged(trials, (), parity).verdict != Verdict.PASS
 
 
-@quick
 @given(st.randoms())
 def test_order_of_the_evidence_does_not_matter(shuffle):
     """Rows in any order give the same judgement."""

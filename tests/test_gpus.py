@@ -11,6 +11,8 @@ import pytest
 from harness.errors import EnvironmentFault
 from harness.machine import gpus
 
+pytestmark = pytest.mark.contract
+
 HOLDER = """
 import sys, time
 from harness.machine.gpus import leased

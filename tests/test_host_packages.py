@@ -14,6 +14,8 @@ from packaging.utils import canonicalize_name
 from harness.environments import host_packages
 from harness.errors import EnvironmentFault, UsageFault
 
+pytestmark = pytest.mark.contract
+
 LOOK = (
     "import sys, importlib.metadata as m, fdbench_tiny, numpy; "
     "print(fdbench_tiny.ANSWER, numpy.__version__, m.version('fdbench-tiny'), sys.prefix)"
@@ -105,6 +107,7 @@ def seen_by(target):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
+@pytest.mark.slow
 def test_environment_sees_its_wheel_and_the_hosts_packages(wheels, tmp_path, monkeypatch):
     """A real install: the wheel is the environment's own, numpy is this machine's."""
     wheel = write_wheel(wheels, requires=["numpy"])
@@ -118,6 +121,7 @@ def test_environment_sees_its_wheel_and_the_hosts_packages(wheels, tmp_path, mon
     assert not list(target.glob("lib/python3*/site-packages/numpy"))
 
 
+@pytest.mark.slow
 def test_own_wheel_comes_before_the_hosts_package(wheels, tmp_path):
     """The environment's own folder is searched first; the host's is behind it."""
     write_wheel(wheels)
@@ -134,6 +138,7 @@ def test_own_wheel_comes_before_the_hosts_package(wheels, tmp_path):
     assert not any(Path(path).is_relative_to(target) for path in host)
 
 
+@pytest.mark.slow
 def test_no_deps_leaves_out_what_a_wheel_declares(wheels, tmp_path):
     """A package may declare what is nowhere to be had, and is installed all the same."""
     write_wheel(wheels, requires=["fdbench-is-not-to-be-had"])
@@ -142,6 +147,7 @@ def test_no_deps_leaves_out_what_a_wheel_declares(wheels, tmp_path):
     assert seen_by(tmp_path / "env")[:2] == ["wheel", "1.2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("packages", "no_deps"),
     [
@@ -165,6 +171,7 @@ def test_missing_package_is_named_with_the_next_step(wheels, tmp_path, packages,
 DEBIAN = Path("/usr/bin/python3")
 
 
+@pytest.mark.slow
 def test_python_of_the_system_makes_it_too(wheels, tmp_path):
     """Debian's Python installs its own packages elsewhere than a virtual environment does."""
     scheme = (
@@ -174,7 +181,7 @@ def test_python_of_the_system_makes_it_too(wheels, tmp_path):
         [DEBIAN, "-c", scheme], capture_output=True, text=True, check=True
     )
     if not asked or asked.stdout.split() != ["True", "posix_local"]:
-        pytest.skip("needs a Python 3.11 or newer of Debian's")
+        pytest.skip("no Python of Debian's: install its python3, 3.11 or newer")
     write_wheel(wheels)
     code = (
         "import sys; from pathlib import Path; from harness.environments import host_packages\n"

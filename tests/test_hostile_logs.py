@@ -15,15 +15,17 @@ from harness.logs import PARSERS, PUBLISHED
 from harness.logs.lines import MAX_LINE_BYTES, marked_lines
 from tests.fakes.samples import step_line
 
+pytestmark = pytest.mark.unit
+
 GOLDEN = Path(__file__).parent / "golden"
 STAGES = {"encode": 0.016, "diffuse": 343.706, "decode": 6.646, "finalize": 74.226}
 FORMATS = {**PARSERS, **PUBLISHED}
 SAMPLES = {path: path.read_bytes() for path in sorted(GOLDEN.rglob("*.*"))}
-FUZZ_S = 3.0
+FUZZ_S = 0.03 * settings.default.max_examples
+"""Three seconds, and minutes where properties have thousands of examples."""
 MARKERS = {"flashdreams": b"AR ", "self_forcing": b"Block ", "lingbot": b"Chunk ", "tqdm": b"%|"}
 every_format = pytest.mark.parametrize("name", FORMATS)
 line_format = pytest.mark.parametrize("name", MARKERS)
-quick = settings(deadline=None, database=None, max_examples=60)
 
 
 class Repeated(io.RawIOBase):
@@ -82,7 +84,6 @@ def trouble(name, log):
 
 
 @every_format
-@quick
 @given(log=st.binary(max_size=600))
 def test_random_bytes_give_rows_or_an_error(name, log):
     """No bytes make a parser fail in another way."""
@@ -90,7 +91,6 @@ def test_random_bytes_give_rows_or_an_error(name, log):
 
 
 @every_format
-@quick
 @given(data=st.data())
 def test_damaged_sample_gives_rows_or_an_error(name, data):
     """Nor does a real file with a hole, a repetition or odd bytes in it."""
@@ -104,8 +104,9 @@ def test_damaged_sample_gives_rows_or_an_error(name, data):
     assert trouble(name, log[:first] + put + log[last:]) == ""
 
 
+@pytest.mark.slow
 def test_fuzzer_finds_nothing():
-    """Three seconds of mutated real files, always the same ones."""
+    """Mutated real files for a while, always the same ones."""
     draw, end, tried = random.Random(20261123), time.monotonic() + FUZZ_S, 0
     samples = [log[:6000] for log in SAMPLES.values()]
     while time.monotonic() < end:
@@ -128,6 +129,7 @@ def test_fuzzer_finds_nothing():
     assert tried > 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("piece", "name"),
     [
@@ -176,6 +178,7 @@ def test_steps_behind_a_line_of_100_mb_are_found():
         assert found == step_line(step.ar, STAGES).encode()
 
 
+@pytest.mark.slow
 @line_format
 def test_time_grows_with_the_log_and_no_faster(name):
     """Four times the log takes about four times as long, whatever stands in it."""
@@ -190,7 +193,6 @@ def test_time_grows_with_the_log_and_no_faster(name):
         assert times[1] < 12 * max(times[0], 0.01)
 
 
-@quick
 @given(
     words=st.lists(st.sampled_from([b"AR 1", b"x", b"y" * 50, b"\n", b"\r", b"\r\n"]), max_size=60),
     piece=st.integers(1, 40),

@@ -14,6 +14,8 @@ from harness.errors import EnvironmentFault, UsageFault
 from harness.sandboxes import engine
 from tests.fakes import workplace
 
+pytestmark = pytest.mark.unit
+
 SECRET = "canary-0123456789abcdef"
 
 
@@ -184,7 +186,7 @@ def test_buildkit_builds_the_same(place):
     """BuildKit, where a command line has it, reads the same Dockerfile and context."""
     program = next((p for p in buildkit_programs() if has_buildkit(p)), None)
     if program is None:
-        pytest.skip("no docker command with BuildKit is here")
+        pytest.skip("no BuildKit: install a docker command that has it, or the buildx plug-in")
     before = os.environ["PATH"]
     os.environ["PATH"] = f"{Path(program).parent}:{before}"
     try:

@@ -24,6 +24,8 @@ from tests.fakes import workplace
 from tests.fakes.command import fdbench
 from tests.fakes.samples import step_line
 
+pytestmark = pytest.mark.unit
+
 GOLDEN = Path(__file__).parent / "golden"
 LOG = GOLDEN / "flashdreams_h100_self_forcing_taehv_7_blocks.log"
 RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
@@ -97,6 +99,7 @@ def test_imported_logs_pass_no_gate(run):
     assert "nothing was measured" in checked.out
 
 
+@pytest.mark.contract
 def test_measured_verdict_does_not_change(measured, tmp_path):
     """An import beside measured cells adds rows of its own and touches none of theirs."""
     before = workplace.tables(measured)
@@ -112,6 +115,7 @@ def test_measured_verdict_does_not_change(measured, tmp_path):
     assert not {"cell_id", "role", "trial_id"} & set(open_store(measured).imported_steps().columns)
 
 
+@pytest.mark.contract
 def test_measured_log_is_no_import(measured):
     """A log that the run measured itself would stand there twice, once as hearsay."""
     log = next(measured.glob("logs/*/log.txt"))
@@ -332,6 +336,8 @@ def test_import_stopped_before_the_manifest_is_finished_by_the_next(run, tmp_pat
     assert len(open_store(run).imported_steps()) == 12
 
 
+@pytest.mark.contract
+@pytest.mark.slow
 def test_killed_import_loses_nothing_good(run, tmp_path):
     """Killed at random moments: what was there stays, and the same call again ends well."""
     log = write_log(tmp_path / "large.log", count=30_000)

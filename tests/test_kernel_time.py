@@ -14,6 +14,8 @@ from runners.protocol.requests import KernelTimeResult
 from tests.fakes import samples
 from tests.fakes.nvml import Gpu, Nvml
 
+pytestmark = pytest.mark.unit
+
 KERNELS_MS = {
     "self_attention": 1e0,
     "cross_attention": 1e1,
@@ -93,6 +95,7 @@ def timing(tmp_path, monkeypatch):
     assert nvml.open == 0
 
 
+@pytest.mark.contract
 def test_gpu_is_watched_while_its_kernels_are_timed(timing):
     """Clock and power are those under load, for what the time is worth."""
     cell = cell_on("cuda")

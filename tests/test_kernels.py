@@ -12,6 +12,8 @@ from harness.trials.kernels import attention_ms, wrong_attention
 from runners.protocol import wire
 from tests.fakes import samples, steps
 
+pytestmark = pytest.mark.unit
+
 CUDNN = (
     "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x128_4x1x1_"
     "cga1x1x1_kernel0_0"

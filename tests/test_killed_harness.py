@@ -29,6 +29,8 @@ from tests.conftest import alive, still_alive
 from tests.fakes import workplace
 from tests.fakes.listener import Listener
 
+pytestmark = pytest.mark.contract
+
 KILLS, SEED = 50, 20261124
 HARNESS = """
 import sys
@@ -119,6 +121,7 @@ def test_gc_removes_a_dead_harness_container_and_no_other(environment, trial, tm
     assert [what for what in gc.collect(()) if "container" in what] == []
 
 
+@pytest.mark.slow  # a second gc on this machine would be in its way
 def test_gc_removes_an_orphaned_process_and_no_other():
     """A process that carries a dead harness's label is ended; one of a living harness is not."""
     dead = owner_label().rsplit(" ", 1)[0] + " 1"
@@ -138,6 +141,7 @@ def test_gc_removes_an_orphaned_process_and_no_other():
             sleeper.wait()
 
 
+@pytest.mark.slow  # a second gc on this machine would be in its way
 @pytest.mark.parametrize("sandbox", ["process"], indirect=True)
 def test_gc_removes_the_temporary_folder_of_a_dead_harness(environment, trial, tmp_path):
     """A killed harness cannot tidy up; one that lives keeps the folders of its sides."""
@@ -243,6 +247,7 @@ class Pressing(workplace.Silent):
             os.kill(os.getpid(), self._number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("watcher", "kept"),
     [

@@ -13,6 +13,8 @@ from harness.trials.launch import Limits, launch
 from tests.fakes import samples
 from tests.fakes.listener import Listener
 
+pytestmark = pytest.mark.contract
+
 GENEROUS = Limits(wall_s=30, stall_s=30)
 
 
@@ -176,6 +178,7 @@ def test_other_ranks_are_kept_beside_rank_0(run):
     assert [step.ar for step in result.steps if step.rank == 0] == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("behaviour", "seen"),
     [pytest.param("hangs", 1, id="silent"), pytest.param("chatters", 0, id="chatter")],
@@ -197,6 +200,7 @@ def test_long_trial_is_stopped(run):
     assert row.reason.startswith("longer than")
 
 
+@pytest.mark.slow
 def test_stopped_trial_leaves_no_process(run, tmp_path, monkeypatch, sandbox, survivors):
     """The whole group is gone, a grandchild and a side that ignores SIGTERM included."""
     monkeypatch.setattr(f"harness.sandboxes.{sandbox}.GRACE_S", 0.2)

@@ -14,6 +14,8 @@ from harness.records import LogStep
 from harness.store.schema import schema_of
 from tests.fakes.samples import step_line
 
+pytestmark = pytest.mark.unit
+
 GOLDEN = Path(__file__).parent / "golden"
 STAGES = {"encode": 0.016, "diffuse": 343.706, "decode": 6.646, "finalize": 74.226}
 LOGURU = "2026-11-23 06:46:44.090 | INFO     | flashdreams.infra.pipeline.base:finalize:334 - "
@@ -60,7 +62,8 @@ def dressed_lines(draw):
     return "".join(chosen).encode()
 
 
-@settings(deadline=None, database=None, max_examples=400)
+@pytest.mark.slow
+@settings(max_examples=4 * settings.default.max_examples)
 @given(log=dressed_lines())
 def test_columns_say_what_single_lines_say(log):
     """Rows and complaints are the same, to the byte and the word."""

@@ -12,6 +12,8 @@ from harness.logs.detection import read_log
 from harness.logs.stages import comparable
 from tests.command import fdbench
 
+pytestmark = pytest.mark.unit
+
 GOLDEN = Path(__file__).parent / "golden"
 LINGBOT = (GOLDEN / "lingbot" / "gb300_official_1_gpu_6_chunks.log").read_bytes()
 BAR = (GOLDEN / "tqdm" / "flashdreams_0_1_0_unipc_20_steps.log").read_bytes()
@@ -361,6 +363,7 @@ def test_golden_log_is_recognised(log):
     assert parsed.format == (log.parent.name if log.parent != GOLDEN else "flashdreams")
 
 
+@pytest.mark.contract
 def test_log_of_two_formats_asks_for_one(tmp_path):
     """Neither is preferred; the message says what to type."""
     log = tmp_path / "both.log"
@@ -373,6 +376,8 @@ def test_log_of_two_formats_asks_for_one(tmp_path):
     assert "mean over the bar" in done.text
 
 
+@pytest.mark.contract
+@pytest.mark.slow
 def test_damaged_log_is_not_read_as_another_format(tmp_path):
     """A torn log beside a whole bar is not silently taken for the bar."""
     log = tmp_path / "torn.log"
@@ -381,6 +386,8 @@ def test_damaged_log_is_not_read_as_another_format(tmp_path):
     assert fdbench("parse", log, *RECIPE).code == 2
 
 
+@pytest.mark.contract
+@pytest.mark.slow
 def test_parse_prints_one_json_object():
     """Rows have byte ranges and comparable stages, statistics their definitions."""
     done = fdbench(
@@ -397,6 +404,7 @@ def test_parse_prints_one_json_object():
     assert "after the 7 of the documented command" in statistic["definition"]
 
 
+@pytest.mark.contract
 def test_parse_lists_published_figures_without_a_recipe():
     """A published table needs no device, since it names its own."""
     done = fdbench("parse", GOLDEN / "perf_table" / "wan21_perf-0521.md")

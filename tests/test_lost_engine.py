@@ -17,6 +17,8 @@ from harness.trials.launch import Grant
 from tests.fakes import workplace
 from tests.fakes.listener import Listener
 
+pytestmark = pytest.mark.contract
+
 STARTS_S = 60
 
 
@@ -70,7 +72,7 @@ class OwnEngine:
 def own_engine(base_image, tmp_path_factory):
     """It, with the base image in it."""
     if os.geteuid() or not shutil.which("dockerd"):
-        pytest.skip("only root can start an engine of its own, where dockerd is installed")
+        pytest.skip("no container engine of its own: run as root, where dockerd is installed")
     made = OwnEngine(tmp_path_factory.mktemp("engine"))
     made.start()
     name = os.environ["FDBENCH_BASE"]

@@ -6,6 +6,8 @@ from harness.errors import EnvironmentFault
 from harness.machine.fingerprint import Machine, read_machine, require_device
 from harness.plan.suites import load_devices
 
+pytestmark = pytest.mark.unit
+
 DEVICES = load_devices()
 H200 = DEVICES["h200"].nvml[0]
 

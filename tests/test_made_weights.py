@@ -10,6 +10,8 @@ from harness.records import Role, Verdict
 from harness.trials.evidence import TrialResult
 from tests.fakes import samples
 
+pytestmark = pytest.mark.unit
+
 CELL = samples.cell()
 MADE = replace(
     CELL,

@@ -3,14 +3,66 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.errors import IntegrityFault
 from harness.records import PairRow
-from harness.store.manifest import MANIFEST_FILE, append_manifest, read_manifest, write_manifest
+from harness.store.manifest import (
+    MANIFEST_FILE,
+    Entry,
+    append_manifest,
+    read_manifest,
+    write_manifest,
+)
 from harness.store.run import open_run
 from tests.test_store import PAIR, add_trial, files, filled, manifest, run
 
+pytestmark = pytest.mark.unit
+
 __all__ = ["filled", "run"]  # fixtures
+
+ENTRIES = st.builds(Entry, path=st.text(), sha256=st.text(), pruned=st.booleans())
+LINES = (
+    '{"schema": 3}',
+    '{"path": "a", "sha256": "1"}',
+    '{"path": "b", "sha256": "2", "pruned": true}',
+    '{"path": "a", "sha256": "1", "dropped": true}',
+    '{"unfinished": "the line above"}',
+    '{"path": "a", "sh',
+    '{"path": 1, "sha256": "1"}',
+    '{"path": "a", "sha256": "1"}, {"path": "c", "sha256": "3"}',
+    "[" * 50,
+    "",
+)
+"""Lines of a manifest, whole, odd and torn."""
+
+
+@given(st.lists(st.lists(ENTRIES, max_size=4), max_size=4))
+def test_what_is_entered_is_read_back(tmp_path_factory, additions):
+    """Whatever the names, in however many additions: of two entries with one path the later."""
+    folder = tmp_path_factory.mktemp("manifest")
+    wanted = {}
+    for entries in additions:
+        append_manifest(folder, entries)
+        wanted |= {one.path: one for one in sorted(entries, key=lambda entry: entry.path)}
+
+    assert read_manifest(folder) == wanted
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=8), st.binary(max_size=3), st.integers(0, 60))
+def test_any_bytes_are_entries_or_a_fault(tmp_path_factory, lines, odd, cut):
+    """No damage makes reading fail in another way, or return an entry that is none."""
+    text = "\n".join([*lines, ""]).encode()
+    path = tmp_path_factory.mktemp("manifest") / MANIFEST_FILE
+    path.write_bytes(text[:-cut] + odd if cut else text)
+    try:
+        entries = read_manifest(path.parent)
+    except IntegrityFault:
+        return
+    assert all(isinstance(name, str) and entry.path == name for name, entry in entries.items())
+    assert all(isinstance(entry.sha256, str) for entry in entries.values())
+    assert not any(entry.dropped for entry in entries.values())
 
 
 def test_manifest_covers_every_file(filled):

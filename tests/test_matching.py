@@ -8,6 +8,8 @@ from harness.trials.matching import FLOAT_TOLERANCE, compare, describe, disobeye
 from runners.protocol.wire import Artifact, Job, Settings
 from tests.fakes import samples
 
+pytestmark = pytest.mark.unit
+
 SHARED = sorted({f.name for f in fields(Settings)} & {f.name for f in fields(Job)})
 DIGESTS = {
     "weights_sha256": "weights",

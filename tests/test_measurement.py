@@ -11,6 +11,8 @@ from reports.run_view import CellView
 from tests.fakes import samples
 from tests.test_report import pair_row
 
+pytestmark = pytest.mark.unit
+
 RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
 SIDES = {Role.REFERENCE: (samples.REFERENCE, 432.0), Role.CANDIDATE: (samples.CANDIDATE, 344.0)}
 CONTROL = samples.trial(Role.CONTROL, Side(environment="flashdreams", overrides=(("shift", 5.0),)))

@@ -14,6 +14,8 @@ from harness.store.run import open_run
 from tests.conftest import require_source
 from tests.test_spoiled_runs import run_cell, spoil
 
+pytestmark = pytest.mark.real
+
 SELF_FORCING = """
 [[cells]]
 recipe = "self-forcing-wan2.1-t2v-1.3b-taehv"

@@ -19,6 +19,8 @@ from tests.fakes import older, samples, stored, workplace
 from tests.fakes.command import fdbench
 from tests.test_workers import Stopping
 
+pytestmark = pytest.mark.contract
+
 ROWS = (StepRow, TrialRow, PairRow, ParityRow)
 layouts = pytest.mark.parametrize("layout", older.LAYOUTS.values(), ids=older.LAYOUTS)
 WHOLE = ("trials.parquet", "pairs.parquet", "parity.parquet")
@@ -51,6 +53,7 @@ def as_then(table):
     return str(kept).replace("'latents'", "None")
 
 
+@pytest.mark.slow
 @layouts
 def test_it_is_read_as_it_is(fake_run, run, layout):
     """Rows, record, verdict and page are those of the same run in today's layout."""
@@ -68,6 +71,7 @@ def test_it_is_read_as_it_is(fake_run, run, layout):
     assert render_run(run).read_text().count("pass") > 0
 
 
+@pytest.mark.slow
 @layouts
 def test_it_goes_on(place, tmp_path, layout):
     """A stopped run of then ends as one that was never stopped; its tables stay as they are."""
@@ -88,12 +92,16 @@ def test_it_goes_on(place, tmp_path, layout):
     assert json.loads((run / "run.json").read_text())["schema"] == 3
 
 
-@layouts
-@pytest.mark.parametrize("name", [*WHOLE, "run.json", "MANIFEST.jsonl"])
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        pytest.param(layout, name, id=f"{name}-{title}")
+        for title, layout in older.LAYOUTS.items()
+        for name in (*WHOLE, *["run.json"] * layout.has_copy, "MANIFEST.jsonl")
+    ],
+)
 def test_it_is_repaired(fake_run, run, layout, name):
     """What can be derived comes back, as parts where a whole table was damaged."""
-    if name == "run.json" and not layout.has_copy:
-        pytest.skip("nothing repeats the plan")
     older.age(run, layout)
     (run / name).write_bytes((run / name).read_bytes()[:-20] if name in WHOLE else b"")
     assert (name, Kind.DERIVABLE) in {(f.path, f.kind) for f in repair.examine(open_run(run))}

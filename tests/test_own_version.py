@@ -12,6 +12,8 @@ from harness.machine.fingerprint import read_machine
 from harness.store.run import open_run
 from tests.fakes.command import fdbench
 
+pytestmark = pytest.mark.contract
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from harness.errors import IntegrityFault
 from harness.judging.parity import compare_captures, within
 from runners.protocol.wire import Capture, sha256_file
+
+pytestmark = pytest.mark.unit
 
 LABELS = {
     "cell_id": "cell",
@@ -215,7 +217,6 @@ def test_within(error, floor, limit, is_within):
     assert within(error, floor, limit) is is_within
 
 
-@settings(deadline=None, database=None)
 @given(st.floats(0, 1e6), st.floats(1e-9, 1e6), st.floats(0.1, 100))
 def test_within_is_monotonous(error, floor, limit):
     """A smaller error, a larger floor or a larger limit never turns a pass into a failure."""

@@ -15,6 +15,8 @@ from harness.store.run import open_run, pointing_to_fsck
 from tests.fakes.command import fdbench
 from tests.test_workers import Stopping
 
+pytestmark = pytest.mark.contract
+
 ODD = "mein Lauf; rm 'x'"
 PATH_IN_A_COMMAND = re.compile(
     r"fdbench [a-z][^\"\n:;]*\{[^}]*(folder|path|place|run\b|into|out\b)"

@@ -14,6 +14,8 @@ from harness.logs import parse_steps
 from tests.conftest import require_source
 from tests.test_runners import run_in
 
+pytestmark = pytest.mark.real
+
 GROUP = "flashdreams.runner_configs"
 SLUG = "hy-worldplay-wan-i2v-5b"
 OWN = "self-forcing-wan2.1-t2v-1.3b-taehv"

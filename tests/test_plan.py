@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import IntegrityFault, UsageFault
@@ -16,6 +16,8 @@ from harness.records import Driven, Phase, Role
 from runners.protocol import solvers
 from runners.protocol.wire import CAPTURED_AT, NEVER, Job
 from tests.fakes import samples
+
+pytestmark = pytest.mark.unit
 
 RECIPES, DEVICES = suites.load_recipes(), suites.load_devices()
 WAN, TAEHV = "wan21-t2v-1.3b-480p", "self-forcing-wan2.1-t2v-1.3b-taehv"
@@ -249,7 +251,6 @@ def test_unipc_table(steps, timesteps):
     assert len(sigmas) == len(table) == steps
 
 
-@settings(deadline=None, database=None)
 @given(st.integers(1, 60), st.floats(1.0, 12.0), st.sampled_from(["unipc", "self_forcing"]))
 def test_noise_only_decreases(steps, shift, solver):
     """Whatever the steps and the shift, a schedule goes from noise to image."""

@@ -11,6 +11,8 @@ from harness.plan.suites import Suite, SuiteCell
 from harness.records import Role
 from tests.fakes.workplace import CELL as CELL_TOML
 
+pytestmark = pytest.mark.unit
+
 RECIPES, DEVICES = suites.load_recipes(), suites.load_devices()
 WAN, TAEHV = "wan21-t2v-1.3b-480p", "self-forcing-wan2.1-t2v-1.3b-taehv"
 CELL = SuiteCell(

@@ -19,6 +19,8 @@ from tests.fakes.command import fdbench
 from tests.fakes.nvml import Gpu, Nvml
 from tests.test_report import pair_row
 
+pytestmark = pytest.mark.unit
+
 
 def planned(*words) -> dict[str, dict]:
     """``fdbench plan --json`` by cell."""

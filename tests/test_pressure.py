@@ -7,6 +7,8 @@ import pytest
 from harness.machine import pressure
 from harness.machine.pressure import read_waits, waited_columns, waits_since
 
+pytestmark = pytest.mark.unit
+
 TEXT = (
     "some avg10=0.46 avg60=0.22 avg300=0.19 total={some}\n"
     "full avg10=0.00 avg60=0.00 avg300=0.00 total=7\n"

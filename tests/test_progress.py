@@ -20,6 +20,8 @@ from tests.command import fdbench
 from tests.fakes import samples
 from tests.fakes.terminal import Screen, look_like_terminal
 
+pytestmark = pytest.mark.unit
+
 LEFT = re.compile(r"(about \d+ (s|min|h \d\d min)|time) left( unknown)?")
 
 

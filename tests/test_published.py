@@ -12,6 +12,8 @@ from harness.records import Role
 from reports.published_page import build_published, figures_of, per_scene, read_log
 from reports.run_view import read_view
 
+pytestmark = pytest.mark.unit
+
 PUBLISHED = load_published()
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
@@ -117,6 +119,7 @@ def test_ratios_of_an_unpublished_gpu_stand_beside_the_published_ones(committed)
     assert not any(row.measured for row in page.per_step)
 
 
+@pytest.mark.slow
 def test_published_statistic_comes_first_where_it_was_measured():
     """The H100's line holds AR 5 alone, as the footnote has it, before this project's figures."""
     evidence = read_view(RESULTS / "h100")
@@ -148,6 +151,7 @@ def test_statistic_of_streaming_recipes_is_of_no_other(committed):
     assert not any("alone" in row.figure for row in figures_of([scene]))
 
 
+@pytest.mark.slow
 def test_measured_on_a_published_gpu_is_in_that_line_alone(committed):
     """What has a published line stands in it, and variants of a pair stand in none."""
     rows = [replace(row, device="h100") for row in figures_of(committed.cells)]
@@ -159,6 +163,7 @@ def test_measured_on_a_published_gpu_is_in_that_line_alone(committed):
     assert {row.variant for line in filled for row in line.measured} == {""}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("why", ["withheld", "tiny"])
 def test_nothing_unproven_stands_beside_a_published_figure(committed, why):
     """Neither times of outputs that differ, nor those of a tiny model."""

@@ -12,6 +12,8 @@ from harness.trials.launch import Limits, launch
 from tests.fakes import samples
 from tests.test_launch import Listener
 
+pytestmark = pytest.mark.unit
+
 FAKES = Path(__file__).parent / "fakes"
 DECLARED = Environment(
     description="ranks",

@@ -2,7 +2,11 @@
 
 import re
 
+import pytest
+
 from harness.environments.declared import PROJECT_DIR
+
+pytestmark = pytest.mark.unit
 
 TEXT = (PROJECT_DIR / "docs" / "RELIABILITY.md").read_text()
 

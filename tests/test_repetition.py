@@ -17,6 +17,8 @@ from reports.run_view import read_view
 from tests.fakes import workplace
 from tests.fakes.stored import forget
 
+pytestmark = pytest.mark.contract
+
 CELL = f"{workplace.RECIPE}.cpu.left"
 FIRST = f"{CELL}.candidate.flashdreams.1"
 """The second process, since the first is one side of the floor."""
@@ -86,6 +88,7 @@ def rows(folder):
     return [open_run(folder).read_rows(row_type) for row_type in types]
 
 
+@pytest.mark.slow
 def test_disturbed_trial_is_followed_by_one_repetition(place, disturbed, tmp_path):
     """The same job once more, right after it, and of no other trial."""
     assert place.run(tmp_path / "calm") == 0
@@ -106,6 +109,7 @@ def test_repetition_that_is_disturbed_too_is_not_repeated(place, tmp_path):
     assert repair.examine(open_run(tmp_path / "run")) == ()
 
 
+@pytest.mark.slow
 def test_figures_are_the_repetitions(disturbed):
     """The disturbed launch took twice as long; it is in no figure, and its mark is shown."""
     (cell,) = read_view(disturbed).cells

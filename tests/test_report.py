@@ -16,6 +16,8 @@ from reports.latency import latency_rows
 from reports.render import render_run
 from tests.fakes.stored import environment, record, write_rows
 
+pytestmark = pytest.mark.unit
+
 RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
 CELL = f"{RECIPE}/h100/official"
 UPSTREAM_MS, FLASHDREAMS_MS, FLOOR = 432.0, 344.0, 0.01
@@ -161,6 +163,7 @@ def words(page: str) -> str:
     return " ".join(unescape(without).split())
 
 
+@pytest.mark.slow
 def test_passing_run_answers_first_and_shows_the_seed_row(tmp_path):
     """The answer, the seed's latency row and the parity ratios are all on the page."""
     html, markdown = rendered(passing_run(tmp_path / "run"))
@@ -176,6 +179,7 @@ def test_passing_run_answers_first_and_shows_the_seed_row(tmp_path):
     assert html.count('<svg role="img"') == 4
 
 
+@pytest.mark.slow
 def test_failed_parity_names_the_step_and_withholds_the_speedup(tmp_path):
     """A speed-up between different outputs is no speed-up; the times themselves stay."""
     pair = pair_row(verdict=Verdict.FAIL, exit_code=ExitCode.PARITY, reason="outputs differ")
@@ -190,6 +194,7 @@ def test_failed_parity_names_the_step_and_withholds_the_speedup(tmp_path):
     assert all(row.speedup_percent is None for row in latency_rows(made))
 
 
+@pytest.mark.slow
 def test_worst_candidate_process_is_shown(tmp_path):
     """A second process that is worse is not averaged away or hidden by the first."""
     parity = [parity_row("pair", 0, error, process) for process, error in enumerate([0.011, 0.019])]
@@ -205,6 +210,7 @@ def test_worst_candidate_process_is_shown(tmp_path):
     assert "0.500000" in text  # the worst cosine, whichever process has it
 
 
+@pytest.mark.slow
 def test_mismatched_settings_are_marked_and_expected_ones_explained(tmp_path):
     """An unexpected difference is marked, an expected one carries its reason."""
     other = json.dumps({"dtype": "float16", "seed": 42, "sigmas": [1.0, 0.25]})
@@ -229,6 +235,7 @@ def test_mismatched_settings_are_marked_and_expected_ones_explained(tmp_path):
     assert "+26%" not in text
 
 
+@pytest.mark.slow
 def test_interrupted_run_without_trials_shows_no_number(tmp_path):
     """Nothing was measured, so every planned cell is incomplete and no figure appears."""
     run = run_record(
@@ -247,6 +254,7 @@ def test_interrupted_run_without_trials_shows_no_number(tmp_path):
     assert "no trial was run" in markdown
 
 
+@pytest.mark.slow
 def test_cells_that_were_not_chosen_are_named(tmp_path):
     """A cell of the suite that is not in the run is missing for a reason that both pages give."""
     other = "causal-forcing-wan2.1-t2v-1.3b-framewise/h100/official"
@@ -262,6 +270,7 @@ def test_cells_that_were_not_chosen_are_named(tmp_path):
     assert "To run the whole suite:" in markdown
 
 
+@pytest.mark.slow
 def test_nan_parity_is_shown_as_nan_and_is_the_worst(tmp_path):
     """NaN is neither hidden nor outdone by a finite ratio."""
     pair = pair_row(verdict=Verdict.FAIL, exit_code=ExitCode.PARITY, reason="NaN")
@@ -272,6 +281,7 @@ def test_nan_parity_is_shown_as_nan_and_is_the_worst(tmp_path):
     assert re.search(r"\| 2 \| NaN \| 1\.00e-02 \| NaN \|.* outside \|", markdown)
 
 
+@pytest.mark.slow
 def test_unjudged_cell_shows_its_trials_and_no_speedup(tmp_path):
     """A run that died between trials and verdict is told as such."""
     text = words(rendered(make_run(tmp_path / "run", run=run_record(state=RunState.RUNNING)))[0])
@@ -295,6 +305,7 @@ def test_steady_figure_covers_only_steps_that_are_steady_on_both_sides(tmp_path)
     assert (steady.upstream_ms, steady.flashdreams_ms) == (UPSTREAM_MS, FLASHDREAMS_MS)
 
 
+@pytest.mark.slow
 def test_times_of_failed_and_invalid_trials_are_left_out(tmp_path):
     """A trial that crashed, or whose evidence contradicts itself, gives no figure."""
     trials = (
@@ -327,6 +338,7 @@ def test_altered_file_is_told_before_any_verdict(tmp_path):
     assert "makes the same output" not in text
 
 
+@pytest.mark.slow
 def test_text_from_logs_and_sides_is_escaped(tmp_path):
     """Markup in a reason, a side, a setting or a fact stays text in both formats."""
     side = f"official{{note={NASTY}}}"
@@ -356,6 +368,7 @@ def test_text_from_logs_and_sides_is_escaped(tmp_path):
     assert "](http" not in markdown.split("```")[0].replace(r"\](http", "")
 
 
+@pytest.mark.slow
 def test_markdown_tables_have_no_empty_cell_and_equal_columns(tmp_path):
     """An empty or extra cell would shift a column under another heading."""
     pair = pair_row(reason=f"a | b {NASTY}", limit_origin="")
@@ -369,6 +382,7 @@ def test_markdown_tables_have_no_empty_cell_and_equal_columns(tmp_path):
         assert all(cell.strip() for row in rows for cell in row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "notice"),
     [
@@ -392,6 +406,7 @@ def test_notice_says_only_what_is_true_of_the_run(tmp_path, changes, notice):
     assert ("times mean nothing" in text) == ("CPU" in notice)
 
 
+@pytest.mark.slow
 def test_packages_are_shown_as_they_were_installed(tmp_path):
     """A host's own PyTorch is what ran, whatever the declaration says."""
     ran_in = environment(

@@ -14,6 +14,8 @@ from reports.side_names import known_names
 from tests.test_measurement import CONTROL, cell, steps_of
 from tests.test_report import passing_run, rendered
 
+pytestmark = pytest.mark.unit
+
 NAMES = known_names()
 SOUND = LatencyRow(
     cell_id="self-forcing/h100/official",
@@ -147,6 +149,7 @@ def test_sides_of_one_environment_are_told_apart():
     assert "FlashDreams{cuda_graph=true, telemetry=false," in texts(svg)
 
 
+@pytest.mark.slow
 def test_axis_of_parity_says_that_it_is_logarithmic(tmp_path):
     """Equal distances on it are ratios, which its numbers alone do not tell at a glance."""
     html, _ = rendered(passing_run(tmp_path / "run"))

@@ -13,6 +13,8 @@ from reports.render import render_run
 from tests.command import FDBENCH
 from tests.fakes.command import fdbench
 
+pytestmark = pytest.mark.contract
+
 PAGES = ("index.html", "published.html", "report.md")
 ADDRESS = re.compile(r'href="([^"#]+)"|\]\(([^)#]+)\)')
 

@@ -1,7 +1,6 @@
 """Imported logs and scenes on the report: beside what was measured, in columns of their own."""
 
 import re
-import shutil
 from dataclasses import replace
 from html import unescape
 
@@ -15,6 +14,8 @@ from tests.fakes.command import fdbench
 from tests.fakes.samples import step_line
 from tests.fakes.stored import write_rows
 from tests.test_report import TRIALS, make_run, pair_row, parity_rows, run_record, step_row, words
+
+pytestmark = pytest.mark.unit
 
 RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
 FLASHVSR = "flashvsr-v1.1-sparse-ratio-2.0"
@@ -48,6 +49,7 @@ def measured(tmp_path):
     return make_run(tmp_path / "run", pair=pair_row(), parity=parity_rows([0.012] * 4)).folder
 
 
+@pytest.mark.slow
 def test_imported_log_stands_apart_from_what_was_measured(measured, tmp_path):
     """Its figure is in its own table; the measured table and its speed-up are as before."""
     before = table_rows(render_run(measured).read_text(), "latency")
@@ -65,6 +67,7 @@ def test_imported_log_stands_apart_from_what_was_measured(measured, tmp_path):
     assert re.search(r'href="\.\./imports/[^"]+/log\.txt"', html)
 
 
+@pytest.mark.slow
 def test_imported_log_is_read_as_far_as_a_measured_one(measured, tmp_path):
     """AR steps that the documented command does not run are in no figure of that name."""
     log = tmp_path / "long.log"
@@ -76,6 +79,7 @@ def test_imported_log_is_read_as_far_as_a_measured_one(measured, tmp_path):
     assert ["100", "–", "total(w/o finalize), median from AR 2", "1"] in [row[-4:] for row in rows]
 
 
+@pytest.mark.slow
 def test_logs_of_one_side_are_its_processes(measured, tmp_path):
     """The figure is the median over logs; each log's own is beside it."""
     for ms in (100.0, 120.0, 170.0):
@@ -86,6 +90,7 @@ def test_logs_of_one_side_are_its_processes(measured, tmp_path):
     assert row[3:5] == ["Official runner", "120 100 · 120 · 170"]
 
 
+@pytest.mark.slow
 def test_slowest_rank_is_beside_rank_0(measured, tmp_path):
     """The statistic is rank 0's; a slower rank is shown, not mixed in."""
     log = tmp_path / "ranks.log"
@@ -101,6 +106,7 @@ def test_slowest_rank_is_beside_rank_0(measured, tmp_path):
     assert row[4:6] == ["100", "107"]
 
 
+@pytest.mark.slow
 def test_published_page_keeps_three_kinds_apart(measured, tmp_path):
     """Published, measured and parsed stand side by side; a parsed figure makes no speed-up."""
     bring(write_log(tmp_path / "a.log", 222.0), measured, "--recipe", RECIPE, "--side", "official")
@@ -124,6 +130,7 @@ def test_published_page_keeps_three_kinds_apart(measured, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_log_of_another_number_of_gpus_is_not_beside_the_published_figure(measured, tmp_path):
     """The published LingBot row is of four GPUs: a log of one belongs to no row of that table."""
     log = write_log(tmp_path / "a.log", 555.0)
@@ -168,6 +175,7 @@ def scene_run(folder):
     return made
 
 
+@pytest.mark.slow
 def test_per_scene_table_has_the_measured_scene_beside_its_published_one(tmp_path):
     """The measured figure stands in the row of its own scene and in no other."""
     made = scene_run(tmp_path / "run")
@@ -194,22 +202,20 @@ def test_scenes_that_cannot_run_still_have_their_published_figures(tmp_path):
     assert all("not in this run" in row[-1] for row in rows)
 
 
+@pytest.mark.slow
 def test_run_without_scenes_has_no_such_table(measured):
     """It would be about something else."""
     assert 'id="scenes"' not in render_run(measured).read_text()
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to open the page with")
 @pytest.mark.parametrize("name", ["index.html", "published.html"])
 @pytest.mark.parametrize("width", [420, 1280])
-def test_pages_with_imports_open_without_overflow(measured, tmp_path, name, width):
+def test_pages_with_imports_open_without_overflow(chromium, measured, tmp_path, name, width):
     """A real browser shows both pages within the window, with nothing on its console."""
     bring(write_log(tmp_path / "a.log", 222.0), measured, "--recipe", RECIPE, "--side", "official")
     page_path, said = render_run(measured).with_name(name), []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": 900})
         page.on("console", lambda message: said.append(message.text))
         page.goto(page_path.as_uri())

@@ -19,7 +19,7 @@ PAGES = ("index.html", "published.html")
 DESK, TELEPHONE = 1400, 420
 SMALLEST_TEXT_PX = 11.0
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")
+pytestmark = pytest.mark.usefixtures("chromium")
 
 TABLES = """() => [...document.querySelectorAll(".scroll > table")].map(table => [
   `${table.closest("section").id}: ${table.rows[0].innerText}`,

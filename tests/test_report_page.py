@@ -32,9 +32,13 @@ from tests.test_report import (
     words,
 )
 
+pytestmark = pytest.mark.unit
+
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 
+@pytest.mark.contract
+@pytest.mark.slow
 def test_second_render_gives_the_same_bytes(tmp_path):
     """Neither the time of rendering nor the order of a set gets into the files."""
     made = passing_run(tmp_path / "run")
@@ -52,6 +56,7 @@ def test_second_render_gives_the_same_bytes(tmp_path):
         assert again == first
 
 
+@pytest.mark.slow
 def test_page_loads_nothing_and_links_to_logs_that_exist(tmp_path):
     """Every address is relative or on the page; a log that is missing is not linked."""
     made = passing_run(tmp_path / "run")
@@ -69,6 +74,7 @@ def test_page_loads_nothing_and_links_to_logs_that_exist(tmp_path):
     assert "its log is not here" in html
 
 
+@pytest.mark.slow
 def test_altered_times_are_compared_with_nothing(tmp_path):
     """A readable table that is not what was measured gives no verdict, no speed-up and a 7."""
     made = passing_run(tmp_path / "run")
@@ -114,6 +120,7 @@ def test_stage_of_a_cell_without_a_verdict_is_not_compared(tmp_path):
     assert compared == ["by denoising step", "no, no verdict"]
 
 
+@pytest.mark.slow
 def test_flashdreams_against_itself_has_no_upstream(tmp_path):
     """Nor does an AR step that the suite left out of the captures look as if it were missing."""
     run = shutil.copytree(RESULTS / "h100-overhead", tmp_path / "run")
@@ -125,6 +132,7 @@ def test_flashdreams_against_itself_has_no_upstream(tmp_path):
     assert "upstream" not in text.lower()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "gpus"),
     [
@@ -151,18 +159,15 @@ def test_folder_without_a_run_and_broken_run_file_are_refused(tmp_path):
         render_run(tmp_path)
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to open the page with")
 @pytest.mark.parametrize("width", [420, 1280])
-def test_page_opens_in_a_browser_without_overflow_or_error(tmp_path, width):
+def test_page_opens_in_a_browser_without_overflow_or_error(chromium, tmp_path, width):
     """A real browser shows the latency table, within the window, with nothing on its console."""
     made = make_run(
         tmp_path / "run", pair=pair_row(reason="x" * 300), parity=parity_rows([0.012] * 4)
     )
     page_path, said, asked = render_run(made.folder), [], []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": 900})
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))

@@ -22,6 +22,8 @@ from tests.fakes.command import fdbench
 from tests.fakes.victim import Replay
 from tests.test_workers import Stopping
 
+pytestmark = pytest.mark.contract
+
 KILLS, SEED = 50, 20261123
 LEFT, RIGHT = (f"{workplace.RECIPE}/cpu/{name}" for name in ("left", "right"))
 
@@ -95,6 +97,7 @@ def nonces(run):
     return {path.parent.name: path.read_bytes() for path in (run / "logs").glob("*/job.json")}
 
 
+@pytest.mark.slow
 def test_killed_writer_loses_nothing(place, undisturbed, victims, replayed):
     """Killed at 50 random moments: each run goes on to the same tables, with every trial kept."""
     moments, stopped = random.Random(SEED), 0
@@ -177,6 +180,7 @@ def test_cells_are_added_to_a_run(place, undisturbed, tmp_path, replayed):
     assert repair.examine(open_run(tmp_path / "run")) == ()
 
 
+@pytest.mark.slow
 def test_two_workers_lose_nothing(place, undisturbed, tmp_path, replayed):
     """Two processes that add different cells to one run at once leave both."""
     run = tmp_path / "run"
@@ -199,6 +203,7 @@ def test_two_workers_lose_nothing(place, undisturbed, tmp_path, replayed):
     assert repair.examine(open_run(run)) == ()
 
 
+@pytest.mark.slow
 def test_many_writers_of_one_table_lose_no_row(undisturbed, tmp_path):
     """Read, change and write back is one action: rows of six threads are all there."""
     run = shutil.copytree(undisturbed, tmp_path / "run")
@@ -220,6 +225,7 @@ def test_many_writers_of_one_table_lose_no_row(undisturbed, tmp_path):
     assert pair in open_run(run).read_rows(PairRow)
 
 
+@pytest.mark.slow
 def test_cell_that_another_process_runs_is_refused(place, tmp_path, replayed):
     """The same cell is never run twice at once; nor is a run repaired under a writer."""
     place.run(tmp_path / "run", only="left")
@@ -353,6 +359,7 @@ def test_full_disk_stops_the_run_cleanly(place, undisturbed, small_disk, replaye
     assert repair.examine(open_run(run)) == ()
 
 
+@pytest.mark.slow
 def test_side_that_fills_the_disk_is_no_result(place, undisturbed, small_disk):
     """A trial that failed because the disk was full is run again, not judged."""
     run, full = small_disk / "run", place.folder / "full"

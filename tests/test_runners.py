@@ -12,6 +12,8 @@ import pytest
 import runners
 from harness.logs import PARSERS
 
+pytestmark = pytest.mark.real
+
 CHECKS = Path(__file__).parent / "in_flashdreams"
 LOOK = "import sys, imageio.v3 as i; v = i.imread(sys.argv[1]); print(v.shape, v.std() > 1)"
 

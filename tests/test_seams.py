@@ -16,6 +16,8 @@ from runners.protocol.solvers import DENOISE, GIVEN, PREFILL, UPDATE
 from runners.protocol.wire import PROTOCOL_VERSION
 from tests.fakes import samples
 
+pytestmark = pytest.mark.unit
+
 RECIPES = suites.load_recipes()
 RUNS = sorted(path.parent for path in (PROJECT_DIR / "docs/results").glob("*/run.json"))
 

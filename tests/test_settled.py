@@ -12,6 +12,8 @@ from harness.machine.owners import owner_label
 from harness.store.run import open_run
 from tests.fakes.stored import drop_lines, forget
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture
 def run(fake_run, tmp_path):

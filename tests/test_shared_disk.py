@@ -18,6 +18,8 @@ from harness.store.manifest import read_manifest
 from harness.store.run import create_run, open_run
 from tests.fakes import samples, stored
 
+pytestmark = pytest.mark.contract
+
 TRIALS = 40
 WRITER = """
 import fcntl, sys, time
@@ -79,6 +81,7 @@ def write_at_once(run, locks, writers=2):
     return [one.returncode for one in started]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locks", ["sound", "broken"])
 def test_two_writers_lose_nothing(tmp_path, locks):
     """Rows of both are all there, and the manifest has every file, whether or not locks work."""

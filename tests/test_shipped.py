@@ -12,6 +12,8 @@ from harness.store.run import open_run
 from tests.command import fdbench
 from tests.conftest import require_source
 
+pytestmark = pytest.mark.real
+
 NAME = "flashdreams_integrations"
 SUITE = """
 description = "FlashDreams as shipped against this project's runner"

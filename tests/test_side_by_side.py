@@ -15,6 +15,8 @@ from harness.trials.launch import Limits
 from tests.fakes import workplace
 from tests.test_workers import Stopping
 
+pytestmark = pytest.mark.contract
+
 REWRITES = """
 import sys
 from pathlib import Path
@@ -64,6 +66,7 @@ def verdicts(run):
     return [pair.cell_id for pair in open_run(run).read_rows(PairRow)]
 
 
+@pytest.mark.slow
 def test_cell_that_another_worker_judged_meanwhile_is_not_run_again(place, tmp_path):
     """What is left is looked at when a cell's turn comes, not when the worker begins."""
     run = tmp_path / "run"
@@ -75,6 +78,7 @@ def test_cell_that_another_worker_judged_meanwhile_is_not_run_again(place, tmp_p
     assert watcher.cells_judged == [left]
 
 
+@pytest.mark.slow
 def test_cell_that_another_worker_runs_is_left_to_it(place, begun):
     """The others are run, and the run says that it is not complete yet."""
     run, left, right = begun

@@ -10,6 +10,8 @@ from harness.store.run_record import EnvironmentRecord
 from reports.render import render_run
 from reports.side_names import CANDIDATE_COLOUR, known_names, names_of
 
+pytestmark = pytest.mark.unit
+
 KEPT = EnvironmentRecord(
     title="Mine", role="candidate", description="", packages=(), reason_no_deps="", digest="",
     code_digest="",
@@ -57,6 +59,7 @@ def test_green_is_a_candidate_and_nothing_else():
     assert names.colours("flashdreams", "own")[1] == green
 
 
+@pytest.mark.slow
 def test_report_says_what_the_run_kept(fake_run, tmp_path):
     """An environment that is declared nowhere any more keeps its title."""
     run = shutil.copytree(fake_run, tmp_path / "run")

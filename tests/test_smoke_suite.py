@@ -4,10 +4,13 @@ import json
 import shutil
 
 import pyarrow.parquet as pq
+import pytest
 
 from harness.records import PairRow, ParityRow, Phase, StepRow, TrialRow
 from harness.store.run import open_run
 from tests.command import fdbench
+
+pytestmark = pytest.mark.real
 
 
 def test_smoke_suite_passes_and_says_so(smoke_run):

@@ -10,6 +10,8 @@ import pytest
 
 from tests.command import Finished, fdbench
 
+pytestmark = pytest.mark.real
+
 WAN = """
 [[cells]]
 recipe = "wan21-t2v-1.3b-480p"

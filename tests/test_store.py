@@ -19,6 +19,8 @@ from harness.store.version import SCHEMA_VERSION
 from runners.protocol.wire import sha256_file
 from tests.fakes import samples, stored
 
+pytestmark = pytest.mark.unit
+
 NAN = float("nan")
 PAIR = PairRow(
     cell_id=samples.CELL,
@@ -153,7 +155,7 @@ def files(run):
 def test_rows_round_trip(tmp_path_factory, row_type):
     """Every record comes back as it was, in its order."""
 
-    @settings(deadline=None, database=None, max_examples=15)
+    @settings(max_examples=settings.default.max_examples // 6)
     @given(rows_of(row_type))
     def check(rows):
         made = create_run(tmp_path_factory.mktemp("store") / "run")

@@ -18,6 +18,8 @@ from runners.protocol.solvers import SOLVERS
 from runners.protocol.wire import Job
 from tests.fakes.command import fdbench
 
+pytestmark = pytest.mark.unit
+
 PROJECT = Path(__file__).parent.parent
 SUITES = suites.suite_names()
 SUITE = """

@@ -11,6 +11,8 @@ from harness.records import PairRow, ParityRow, TrialRow
 from harness.store.run import open_run
 from tests.command import fdbench
 
+pytestmark = pytest.mark.containers
+
 SIDES = ("flashdreams", "diffusers", "fastvideo")
 
 

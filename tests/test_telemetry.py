@@ -24,6 +24,8 @@ from harness.trials.launch import _classify, _End
 from tests.fakes import samples
 from tests.fakes.nvml import Gpu, Nvml
 
+pytestmark = pytest.mark.unit
+
 IDS = {"trial_id": "a.candidate.flashdreams.0", "cell_id": "a/h200/official"}
 SAMPLE = TelemetryRow(
     **IDS,

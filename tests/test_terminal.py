@@ -24,6 +24,8 @@ from tests.test_report import (
     words,
 )
 
+pytestmark = pytest.mark.unit
+
 WIDTHS = (60, 80, 100, 120)
 KINDS = ("recipes", "suites", "devices", "envs")
 MEANS_NOTHING = "Tiny models and a CPU: these times mean nothing."

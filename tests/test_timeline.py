@@ -13,6 +13,8 @@ from runners.protocol import wire
 from tests.fakes import samples
 from tests.test_trial_record import RECORD
 
+pytestmark = pytest.mark.unit
+
 LAUNCHED_AT_S = 1_000_000.25
 STEP = wire.StepEvent(
     nonce=samples.NONCE,

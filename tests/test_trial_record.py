@@ -17,6 +17,8 @@ from harness.trials.trial_record import (
     write_record,
 )
 
+pytestmark = pytest.mark.unit
+
 COMMITTED = sorted((Path(__file__).parent.parent / "docs" / "results").glob("*/logs/*/trial.json"))
 RECORD = TrialRecord(
     schema=3,

@@ -12,6 +12,8 @@ from harness.environments.declared import load_environments
 from harness.plan.suites import load_recipes
 from tests.conftest import require_source
 
+pytestmark = pytest.mark.real
+
 CHECKS = Path(__file__).parent / "in_upstream"
 T2V, I2V = "wan21-t2v-1.3b-480p", "wan21-i2v-14b-480p"
 

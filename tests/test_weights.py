@@ -8,6 +8,8 @@ import pytest
 from tests.command import fdbench
 from tests.fakes.hub import COMMIT, Hub
 
+pytestmark = pytest.mark.contract
+
 RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
 REPOSITORY, FILE = "gdhe17/Self-Forcing", "checkpoints/self_forcing_dmd.pt"
 CHECKPOINT = f"{REPOSITORY}/{FILE}"
@@ -58,6 +60,7 @@ def test_first_download_is_pinned(weights, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_what_is_here_is_verified_without_the_hub(weights, hub):
     """Verifying asks nobody, and pinning again downloads nothing."""
     assert weights("pin", RECIPE).code == 0
@@ -72,6 +75,7 @@ def test_what_is_here_is_verified_without_the_hub(weights, hub):
     assert len([one for one in hub.requests if one[0] == "GET"]) == asked
 
 
+@pytest.mark.slow
 def test_changed_file_is_an_integrity_fault(weights, tmp_path):
     """A checkpoint whose bytes changed is named with exit code 7, and is not pinned anew."""
     assert weights("pin", RECIPE).code == 0
@@ -88,6 +92,7 @@ def test_changed_file_is_an_integrity_fault(weights, tmp_path):
     assert (tmp_path / "weights.lock.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_missing_file_is_named_with_what_to_type(weights, tmp_path):
     """A pinned checkpoint that is not on this machine is exit code 5."""
     assert weights("pin", RECIPE).code == 0
@@ -162,6 +167,7 @@ def test_unknown_recipe_is_refused(weights):
     assert RECIPE in done.text
 
 
+@pytest.mark.slow
 def test_token_opens_a_gated_repository(weights, hub):
     """The token of huggingface_hub is used as it is; without one the repository stays shut."""
     hub.token = "hf_" + "a" * 34
@@ -170,6 +176,7 @@ def test_token_opens_a_gated_repository(weights, hub):
     assert weights("pin", RECIPE, HF_TOKEN=hub.token).code == 0
 
 
+@pytest.mark.slow
 def test_branch_that_moves_on_changes_no_pin(weights, hub, tmp_path):
     """A pin is a commit: the same recipe pinned later is the same."""
     assert weights("pin", RECIPE).code == 0
@@ -180,6 +187,7 @@ def test_branch_that_moves_on_changes_no_pin(weights, hub, tmp_path):
     assert (tmp_path / "weights.lock.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_deleted_file_comes_back_only_as_it_was_pinned(weights, hub, tmp_path):
     """Pinning again downloads the pinned commit; other bytes of that commit are refused."""
     for body, code in ((BODY, 0), (BODY, 0), (BODY.replace(b"model", b"mOdel"), 7)):

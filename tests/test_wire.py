@@ -4,13 +4,14 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runners.protocol import wire
 from tests.fakes import samples
 
-quick = settings(deadline=None, database=None, max_examples=60)
+pytestmark = pytest.mark.unit
+
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 words = st.text(max_size=12)
 captures = st.builds(
@@ -55,7 +56,6 @@ def changed(record, key, value):
     return json.dumps(data)
 
 
-@quick
 @given(st.lists(numbers, max_size=6).map(tuple), numbers)
 def test_job_round_trips(sigmas, shift):
     """A job is read back bit by bit, floats included."""
@@ -64,7 +64,6 @@ def test_job_round_trips(sigmas, shift):
     assert wire.from_json(wire.Job, wire.to_json(job), "job") == job
 
 
-@quick
 @given(st.lists(numbers, max_size=6).map(tuple), words, st.booleans())
 def test_settings_round_trip(timesteps, decoder, is_compiled):
     """So are settings."""
@@ -73,7 +72,6 @@ def test_settings_round_trip(timesteps, decoder, is_compiled):
     assert wire.from_json(wire.Settings, wire.to_json(made), "settings") == made
 
 
-@quick
 @given(step_events)
 def test_step_event_round_trips(tmp_path_factory, event):
     """So are events, through their file, with the stages in the order they ran."""

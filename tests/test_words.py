@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from harness import cli
 from harness.environments.declared import PROJECT_DIR
 
+pytestmark = pytest.mark.unit
+
 PACKAGES = ("harness", "reports", "runners", "upstream_envs")
 NAMED_FOR_SOMETHING_ELSE = {
     "cli": "a file a command",

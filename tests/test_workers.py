@@ -26,6 +26,8 @@ from tests.fakes import workplace
 from tests.fakes.command import fdbench
 from tests.test_telemetry import SAMPLE
 
+pytestmark = pytest.mark.contract
+
 HOLDER = """
 import sys, time
 from pathlib import Path
@@ -77,6 +79,7 @@ def test_stopped_worker_leaves_the_job_folders_of_another(place, tmp_path):
             other.communicate()
 
 
+@pytest.mark.slow
 def test_run_that_goes_on_has_not_finished(place, tmp_path):
     """A worker that was stopped does not wear the end of the one before."""
     run = tmp_path / "run"
@@ -120,6 +123,7 @@ def test_fault_before_the_first_trial_leaves_no_folder(place, tmp_path, monkeypa
     assert place.run(tmp_path / "run", only="left") == 0
 
 
+@pytest.mark.slow
 def test_every_machine_of_a_run_is_shown(place, tmp_path, monkeypatch):
     """Workers on two machines: both are named, and what they share is named once."""
     run, here = tmp_path / "run", read_machine()
