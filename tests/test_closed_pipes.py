@@ -8,7 +8,6 @@ import pytest
 from tests.command import FDBENCH, fdbench
 from tests.fakes.command import fdbench as fdbench_here
 
-
 pytestmark = pytest.mark.contract
 
 
@@ -37,6 +36,7 @@ def head(*words):
     return done.returncode, done.stdout.count("\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", [[], ["--json"]], ids=["text", "json"])
 def test_verdict_stands(fake_run, tmp_path, flag):
     """A pass stays 0 and an altered run stays 7: neither becomes "slower than allowed"."""

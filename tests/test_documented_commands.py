@@ -49,6 +49,7 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setenv("FDBENCH_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", shown("fdbench"), ids=" ".join)
 def test_fdbench_command_works_as_written(checkout, words):
     """A run is planned instead: its suites have tests of their own, and some need a GPU."""

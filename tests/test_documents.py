@@ -39,6 +39,7 @@ def checkout(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_tables_and_charts_are_what_the_committed_runs_say():
     """``fdbench docs`` would change nothing: no figure of them was typed by hand."""
     made = render_documents(PROJECT_DIR)
@@ -47,6 +48,7 @@ def test_tables_and_charts_are_what_the_committed_runs_say():
     assert [path for path, text in made.items() if path.read_text("utf-8") != text] == []
 
 
+@pytest.mark.slow
 def test_docs_puts_back_what_was_changed_by_hand_and_nothing_else(checkout):
     """Only what stands between the marks is fdbench's."""
     before = (checkout / "README.md").read_text()
@@ -61,6 +63,7 @@ def test_docs_puts_back_what_was_changed_by_hand_and_nothing_else(checkout):
     assert (checkout / "README.md").read_text() == before + "by hand\n"
 
 
+@pytest.mark.slow
 def test_docs_needs_a_checkout_with_runs_and_marks(checkout, tmp_path):
     """Each refusal says what is missing and where."""
     readme = checkout / "README.md"
@@ -149,6 +152,7 @@ def test_no_sentence_has_to_be_read_twice(path):
     assert long == []
 
 
+@pytest.mark.slow
 def test_clone_of_any_system_has_the_same_bytes(tmp_path):
     """Where git is told to write Windows' line endings, evidence and code stay as they are."""
     if not (PROJECT_DIR / ".git").exists():

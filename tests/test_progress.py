@@ -219,6 +219,8 @@ def test_builds_have_their_place_and_say_how_long_they_took(clock):
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.contract
 def test_env_build_says_which_of_how_many(tmp_path):
     """Here the first cannot be made: there is no package index."""
     done = fdbench(

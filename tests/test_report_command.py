@@ -54,6 +54,7 @@ def test_relative_paths_are_those_of_the_shell(fake_run, tmp_path, monkeypatch):
     assert [a for a in addresses(tmp_path / "pages") if not (tmp_path / "pages" / a).exists()] == []
 
 
+@pytest.mark.slow
 def test_default_place_gives_the_same_bytes(fake_run, tmp_path):
     """Whether or not it is named."""
     run = shutil.copytree(fake_run, tmp_path / "run")
@@ -75,6 +76,7 @@ def test_place_that_cannot_be_written_is_told_with_another(fake_run, tmp_path):
     assert f"Or name another: fdbench report {run} --out DIR" in said.err
 
 
+@pytest.mark.slow
 def test_terminal_is_told_what_takes_time(fake_run, tmp_path):
     """On standard error; a pipe at standard output gets the one line."""
     ours, theirs = pty.openpty()
@@ -100,6 +102,7 @@ def test_terminal_is_told_what_takes_time(fake_run, tmp_path):
     assert b"drawing cell 1 of 1: " in said
 
 
+@pytest.mark.slow
 def test_pipe_is_told_nothing_else(fake_run, tmp_path):
     """No line, no escape sequence."""
     done = subprocess.run(
