@@ -325,8 +325,8 @@ def test_resume_does_not_hide_a_loss(place, undisturbed, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--resume", "x", "--suite", "smoke"], "without --suite"),
-        (["--into", "x", "--out", "y", "--suite", "smoke", "--gpu", "cpu"], "give one"),
+        (["--resume", "x", "--suite", "smoke"], "leave out --suite"),
+        (["--into", "x", "--out", "y", "--suite", "smoke", "--gpu", "cpu"], "give only one"),
         (["--gpu", "cpu"], "Missing --suite"),
         (["--resume", "no-such-run"], "is not a run"),
     ],
@@ -383,7 +383,7 @@ def test_nothing_left_is_said(place, undisturbed, tmp_path):
 
     for done in (resumed, added):
         assert done.code == 0
-        assert done.out.startswith("nothing is left to run: every cell")
+        assert done.out.startswith("nothing is left to run: every requested cell")
         assert "0 cells" not in done.out
         assert f"pass         {LEFT}" in done.out
     assert workplace.tables(run) == workplace.tables(undisturbed)
