@@ -60,7 +60,7 @@ def test_an_environment_that_cannot_be_built_is_no_run(tmp_path):
 
     assert finished.code == 5, finished.text
     assert "1 of 3: building environment flashdreams" in finished.text
-    assert "environment flashdreams cannot be made" in finished.text
+    assert "environment flashdreams could not be built" in finished.text
     assert "fdbench env build flashdreams" in finished.text
     assert "Traceback" not in finished.text
     assert not folder.exists()

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ _SANDBOX = click.option(
     "--sandbox",
     type=click.Choice(SANDBOXES),
     envvar="FDBENCH_SANDBOX",
-    show_default="docker where an engine answers",
+    show_default="docker if an engine answers",
     help="Images, or virtual environments.",
 )
 _BASE = click.option(
@@ -204,7 +205,8 @@ def bundle_command(name: str, folder: Path, host: Path, python: str, machine: st
     there = bundle.Host(packages=bundle.read_packages(host), python=python, machine=machine)
     bundle.collect(_named(name), folder, there, click.echo)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    click.echo(f"{folder}: {size / 2**20:.0f} MiB; there, in bash: source {folder.name}/activate")
+    words = shlex.join(["source", f"{folder.name}/activate"])
+    click.echo(f"{folder}: {size / 2**20:.0f} MiB; there, in bash: {words}")
 
 
 @env_group.command("lock")

@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from functools import cache
 
 import click
+from rich.text import Text
 
 from harness.cli.named import suite_and_device
+from harness.cli.tables import make_console, wrapped
 from harness.environments.declared import Environment, command_words, driven, load_environments
 from harness.plan import suites
 from harness.plan.cells import cell_id_of, make_plan, need_of
@@ -58,15 +60,26 @@ def plan_command(suite: str | None, device: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(row) for row in outlines], indent=1))
         return
+    console = make_console()
+    for line in _page(outlines, device):
+        console.print(Text(wrapped(console, line.lstrip(), _indent_of(line), further="    ")))
+
+
+def _page(outlines: Sequence[CellOutline], device: str) -> Iterator[str]:
+    """Every line of the answer."""
     runnable = [row for row in outlines if not row.cannot_run]
-    click.echo(f"{len(runnable)} of {len(outlines)} cells can run on {device}\n")
+    yield f"{len(runnable)} of {len(outlines)} cells can run on {device}"
+    yield ""
     for row in outlines:
-        for line in _lines(row):
-            click.echo(line)
+        yield from _lines(row)
     if runnable:
-        click.echo(_total(runnable))
+        yield _total(runnable)
     if any(row.seconds is not None for row in runnable):
-        click.echo("Memory and time are estimates from shapes and nominal speed, not measurements.")
+        yield "Memory and time are estimates from shapes and nominal speed, not measurements."
+
+
+def _indent_of(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]
 
 
 def outline(suite_name: str, device_key: str) -> list[CellOutline]:

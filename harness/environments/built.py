@@ -208,7 +208,7 @@ def _run(name: str, command: list[str]) -> None:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
         tail = "\n".join(lines[-3:] or (done.stdout + done.stderr).splitlines()[-3:])
         raise EnvironmentFault(
-            f"environment {name} cannot be made: {' '.join(command[1:4])} failed:\n{tail}\n"
+            f"environment {name} could not be built: {' '.join(command[1:4])} failed:\n{tail}\n"
             f"Check network and package index, then: fdbench env build {name}"
         )
 
