@@ -51,6 +51,7 @@ def test_stopped_run_says_how_to_go_on(place, tmp_path):
     assert pasted(stopped.value, "report", run)
 
 
+@pytest.mark.slow
 def test_damaged_run_points_to_fsck(odd_run):
     """From the command that met the damage, from fsck and from prune."""
     next((odd_run / "logs").glob("*/log.txt")).write_text("other")

@@ -28,6 +28,7 @@ def addresses(folder):
                 yield unquote(address)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["pages", "a b/c (d)", "run/elsewhere", "run/report"])
 def test_links_lead_to_the_run_from_anywhere(fake_run, tmp_path, place):
     """Logs and manifest, relative to where the pages are."""

@@ -374,6 +374,7 @@ def test_side_that_fills_the_disk_is_no_result(place, undisturbed, small_disk):
     assert workplace.tables(run) == workplace.tables(undisturbed)
 
 
+@pytest.mark.slow
 def test_nothing_left_is_said(place, undisturbed, tmp_path):
     """A finished run that is resumed or added to: nothing starts, its verdicts are shown."""
     run, envs = shutil.copytree(undisturbed, tmp_path / "run"), place.environments_dir
