@@ -41,7 +41,8 @@ LINES = (
 @given(st.lists(st.lists(ENTRIES, max_size=4), max_size=4))
 def test_what_is_entered_is_read_back(tmp_path_factory, additions):
     """Whatever the names, in however many additions: of two entries with one path the later."""
-    folder = tmp_path_factory.mktemp("manifest")
+    folder = tmp_path_factory.getbasetemp()
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)  # a folder an example would be thousands
     wanted = {}
     for entries in additions:
         append_manifest(folder, entries)
@@ -54,7 +55,7 @@ def test_what_is_entered_is_read_back(tmp_path_factory, additions):
 def test_any_bytes_are_entries_or_a_fault(tmp_path_factory, lines, odd, cut):
     """No damage makes reading fail in another way, or return an entry that is none."""
     text = "\n".join([*lines, ""]).encode()
-    path = tmp_path_factory.mktemp("manifest") / MANIFEST_FILE
+    path = tmp_path_factory.getbasetemp() / MANIFEST_FILE
     path.write_bytes(text[:-cut] + odd if cut else text)
     try:
         entries = read_manifest(path.parent)

@@ -22,13 +22,15 @@ EXAMPLES = conftest.LONG_EXAMPLES
 
 def found() -> Iterator[str]:
     """Run all; a failing example is in what pytest prints, and a table of all is made anyway."""
-    rows = [(what, *_outcome(names)) for what, names in TESTS.items()]
     said = (
         f"Hypothesis' profile `long` of `tests/conftest.py`: {EXAMPLES:,} examples a property, of "
         "some properties a multiple or a part; and for minutes real logs with random damage, read "
         "as every format. Every other test of these modules runs along.\n\n"
     )
-    yield said + table(("what", "tests", "failed", "seconds"), rows)
+    rows: list[tuple[object, ...]] = []
+    for what, names in TESTS.items():
+        rows.append((what, *_outcome(names)))
+        yield said + table(("what", "tests", "failed", "seconds"), rows)
 
 
 def _outcome(names: tuple[str, ...]) -> tuple[object, ...]:
