@@ -21,26 +21,28 @@ from harness.units import format_ms
 
 
 @click.command("doctor")
-@click.option("--suite", help="Also say how much of this suite can run.")
+@click.option("--suite", help="Also show which cells of this suite can run.")
 @click.option(
     "--gpu",
     "device",
     default="cpu",
     show_default=True,
-    help="Device that should be here (see: fdbench list devices).",
+    help="Device to look for (see: fdbench list devices).",
 )
 @click.option(
     "--kernel-time",
     "with_kernel_time",
     is_flag=True,
-    help="Also time the suite's large kernels alone here: no runner takes less.",
+    help="Also time the large kernels of the suite alone. No runner can be faster.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def doctor_command(
     ctx: click.Context, suite: str | None, device: str, with_kernel_time: bool, as_json: bool
 ) -> None:
-    """Say what this machine has of what fdbench needs; exits 5 if something will fail.
+    """Show what this machine has and what it lacks.
+
+    Exits 5 if something that fdbench needs is missing.
 
     \b
     Example: fdbench doctor --suite per-step --gpu h200 --kernel-time

@@ -48,7 +48,7 @@ def env_group() -> None:
     """Build, list, verify, move and remove the environments of the sides."""
 
 
-@env_group.command("build")
+@env_group.command("build", short_help="Build an environment, or all of them.")
 @click.argument("name")
 @_SANDBOX
 @_BASE
@@ -70,7 +70,7 @@ def build_command(name: str, sandbox: str | None, base: str, buildkit: bool) -> 
             click.echo(f"{made.name}: {made.image if in_containers else made.folder}")
 
 
-@env_group.command("list")
+@env_group.command("list", short_help="List environments, their size and where they are.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def list_command(as_json: bool) -> None:
     """List environments with title and role, their size on disk and where they are.
@@ -131,7 +131,7 @@ def _describe(name: str, declared: Environment, has_engine: bool) -> dict[str, A
     }
 
 
-@env_group.command("verify")
+@env_group.command("verify", short_help="Compare an image with its lock and its record.")
 @click.argument("name")
 @_BASE
 def verify_command(name: str, base: str) -> None:
@@ -145,7 +145,7 @@ def verify_command(name: str, base: str) -> None:
         click.echo(f"{one}: {image.tag} is as it was built, {images.verify(image).num_files} files")
 
 
-@env_group.command("export")
+@env_group.command("export", short_help="Write an image to a file.")
 @click.argument("name")
 @click.argument("path", type=click.Path(path_type=Path))
 @_BASE
@@ -160,7 +160,7 @@ def export_command(name: str, path: Path, base: str) -> None:
     click.echo(f"{image.tag}: {path}")
 
 
-@env_group.command("import")
+@env_group.command("import", short_help="Read an exported image and verify it.")
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_command(path: Path) -> None:
     """Read an exported image from PATH and verify it.
@@ -173,7 +173,7 @@ def import_command(path: Path) -> None:
         click.echo(f"{image.name}: {image.tag}")
 
 
-@env_group.command("bundle")
+@env_group.command("bundle", short_help="Collect what a machine without network needs.")
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
@@ -209,7 +209,7 @@ def bundle_command(name: str, folder: Path, host: Path, python: str, machine: st
     click.echo(f"{folder}: {size / 2**20:.0f} MiB; there, in bash: {words}")
 
 
-@env_group.command("lock")
+@env_group.command("lock", short_help="Resolve packages and write the lock with hashes.")
 @click.argument("name")
 def lock_command(name: str) -> None:
     """Resolve the packages of NAME ("all" for every one) and write its lock, with hashes.
@@ -221,7 +221,7 @@ def lock_command(name: str) -> None:
         click.echo(str(path))
 
 
-@env_group.command("rm")
+@env_group.command("rm", short_help="Remove an environment from disk.")
 @click.argument("name")
 @_SANDBOX
 def remove_command(name: str, sandbox: str | None) -> None:

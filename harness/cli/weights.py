@@ -38,7 +38,7 @@ def weights_group() -> None:
     """Pin the real checkpoints of recipes, and verify them later."""
 
 
-@weights_group.command("pin")
+@weights_group.command("pin", short_help="Download checkpoints and record their digests.")
 @click.argument("recipes", nargs=-1)
 @_lock_option
 @_json_option
@@ -62,7 +62,7 @@ def pin_command(recipes: tuple[str, ...], path: Path, as_json: bool) -> None:
         click.echo(json.dumps({"lock": str(path), "checkpoints": made}, indent=1))
 
 
-@weights_group.command("verify")
+@weights_group.command("verify", short_help="Compare checkpoints with their pins, offline.")
 @click.argument("recipes", nargs=-1)
 @_lock_option
 @_json_option
