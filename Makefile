@@ -17,7 +17,7 @@ demo: $(VENV)/.core  ## compare FlashDreams with diffusers and FastVideo on this
 test: $(VENV)/.dev  ## every test, the real comparisons included
 	$(BIN)/python -m pytest
 
-test-fast: $(VENV)/.dev  ## what to run at every change: no environment, engine or browser; a minute
+test-fast: $(VENV)/.dev  ## what to run at every change: no environment, engine or browser
 	$(BIN)/python -m pytest -m "(unit or contract) and not slow" --numprocesses 2 --dist loadfile
 
 test-long: $(VENV)/.long  ## mutants, simulations, fuzz: hours; writes docs/long_tests.md

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.integrity import import_record
 from harness.judging.stats import MIN_PROCESSES
@@ -36,7 +36,7 @@ from reports.run_view import CellView, RunView
 from reports.side_names import display_device
 from reports.stages import StageTable, stage_table
 from reports.svg import Chart
-from reports.verdicts import Answer, VerdictRow, answer, verdict_rows
+from reports.verdicts import Answer, VerdictRow, answer, times_note, verdict_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,8 @@ class Page:
 def build_page(view: RunView, note: Callable[[str], None] = lambda _: None) -> Page:
     """Derive every section from what the run left; ``note`` is told what takes time."""
     record = view.record
-    rows = {cell.cell_id: latency_of(cell) for cell in view.cells}
+    times = times_note(record)
+    rows = {cell.cell_id: _shown(latency_of(cell), times) for cell in view.cells}
     latency = [row for of_cell in rows.values() for row in of_cell]
     is_run = record.suite != import_record.SUITE
     command = shlex.join(["fdbench", "run", "--suite", record.suite, "--gpu", record.device])
@@ -135,6 +136,21 @@ def build_page(view: RunView, note: Callable[[str], None] = lambda _: None) -> P
         facts=facts(view.cells),
         command=command if is_run else "",
     )
+
+
+def _shown(rows: list[LatencyRow], times: str) -> list[LatencyRow]:
+    """Rows without their speed-ups where the times mean nothing."""
+    if not times:
+        return rows
+    return [
+        replace(
+            row,
+            speedup_percent=None,
+            interval_percent=None,
+            withheld=row.withheld or "these times mean nothing",
+        )
+        for row in rows
+    ]
 
 
 def _noted(cells: Sequence[CellView], note: Callable[[str], None]) -> Iterator[CellView]:

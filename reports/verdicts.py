@@ -74,7 +74,7 @@ def _row(cell: CellView) -> VerdictRow:
     return VerdictRow(
         cell=cell,
         verdict=cell.pair.verdict if cell.pair else Verdict.INCOMPLETE.value,
-        reason=cell.pair.reason if cell.pair else _unjudged(cell),
+        reason=cell.pair.reason if cell.pair else unjudged_reason(len(cell.trials)),
         worst=_ratio(worst) if worst else "",
     )
 
@@ -92,10 +92,11 @@ def format_ratio(value: float | None) -> str:
     return f"{value:.2f}x" if value < 1000 else f"{format_error(value)}x"
 
 
-def _unjudged(cell: CellView) -> str:
-    if not cell.trials:
+def unjudged_reason(num_trials: int) -> str:
+    """Why a planned cell has no verdict."""
+    if not num_trials:
         return "no trial was run"
-    return f"the run ended before the cell was judged; trials run: {len(cell.trials)}"
+    return f"the run ended before the cell was judged; trials run: {num_trials}"
 
 
 def _sentence(view: RunView, verdicts: Sequence[str]) -> str:

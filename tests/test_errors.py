@@ -248,7 +248,7 @@ def test_command_line_loads_no_gpu_code():
 @pytest.mark.parametrize(
     ("words", "unneeded"),
     [
-        (("plan", "--suite", "per-step", "--gpu", "gb200"), {"pyarrow", "numpy", "rich"}),
+        (("plan", "--suite", "per-step", "--gpu", "gb200"), {"pyarrow", "numpy", "matplotlib"}),
         (("check", "docs/results/h100"), {"pyarrow.dataset", "pyarrow.compute", "matplotlib"}),
     ],
     ids=["plan", "check"],

@@ -96,7 +96,7 @@ def test_live_line_is_one_and_never_wider_than_the_terminal(plan, trial, columns
 
         assert len(line) <= columns
         assert re.match(rf"\[1/{number}\] about \d+ h \d\d min left · ", line)
-    assert "AR step 1 of" in line
+    assert "AR 0 (1 of" in line
     assert "12346 ms" in line
 
 
@@ -111,9 +111,9 @@ def test_nothing_is_cut_that_fits():
         shown.watcher.step_done(trial, 0, 451.0)
         (lines[columns],) = shown.lines
 
-    whole = "[1/10] time left unknown · AR step 1 of 5, 451 ms"
+    whole = "[1/10] time left unknown · AR 0 (1 of 5), 451 ms"
     assert lines[120] == f"{whole} · {trial.side} · {trial.cell_id}"
-    assert lines[80] == f"{whole} · {trial.side} · self-…/fastvideo"
+    assert lines[80] == f"{whole} · {trial.side} · self-f…/fastvideo"
     assert lines[60].startswith(whole)
 
 

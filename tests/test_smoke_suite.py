@@ -27,7 +27,7 @@ def test_progress_names_pair_side_and_step(smoke_run):
     assert (
         "self-forcing-wan2.1-t2v-1.3b-taehv/cpu/fastvideo: candidate flashdreams" in smoke_run.text
     )
-    assert "AR step 5 of 5:" in smoke_run.text
+    assert "  AR 4 (5 of 5), " in smoke_run.text
     assert "left" in smoke_run.text
 
 

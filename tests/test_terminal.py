@@ -114,9 +114,11 @@ def test_recipes_stand_in_columns_or_blocks(monkeypatch, columns):
 
 
 def test_recipes_in_a_pipe_are_a_line_each():
-    """Whatever the reader's terminal; the reasons are in the JSON."""
-    heading, *lines = fdbench_in_a_pipe("list", "recipes", COLUMNS="60").text.splitlines()
+    """Whatever the reader's terminal; the reasons follow behind an empty line."""
+    table, _, reasons = fdbench_in_a_pipe("list", "recipes", COLUMNS="60").text.partition("\n\n")
+    heading, *lines = table.splitlines()
 
+    assert "no runner, because" in reasons
     assert heading.split() == ["slug", "model", "flavour", "GPUs", "runner", "baselines"]
     assert [line.split()[0] for line in lines] == list(suites.load_recipes().recipes)
 

@@ -11,7 +11,7 @@ from harness.environments import doctor
 from harness.environments.built import build_environment
 from harness.environments.declared import driven, load_environments
 from harness.environments.doctor import Health
-from harness.environments.sides import by_candidate
+from harness.environments.sides import by_candidate, names_in
 from harness.errors import ExitCode
 from harness.plan import suites
 from harness.plan.cells import make_plan
@@ -52,7 +52,7 @@ def doctor_command(
     suites.pick("device", device, suites.load_devices())
     planned = outline(suite, device) if suite else []
     most = max((cell.gpus for cell in planned if not cell.cannot_run), default=1)
-    checks = doctor.examine(device, most)
+    checks = doctor.examine(device, most, _needed(suite, device))
     lacking = {gpus: doctor.missing(device, gpus) for gpus in {1, *(c.gpus for c in planned)}}
     cells = [
         replace(cell, cannot_run=cell.cannot_run or lacking[cell.gpus].partition("\n")[0])
@@ -74,12 +74,20 @@ def doctor_command(
         for cell in cells:
             line = f"{cell.cell_id}: {cell.cannot_run or 'can run'}"
             console.print(wrapped(console, line, further="  "))
+        if cells:
+            console.print("not checked: package index, GitHub and image registry")
         for cell_id, alone in times.items():
             console.print(f"\n{cell_id}: at least {format_ms(alone.diffuse_ms)} ms of diffuse")
             for kernel, ms in alone.kernels_ms.items():
                 console.print(f"  {kernel:<16} {ms:.3f} ms alone")
     if any(check.state == Health.BAD for check in checks):
         ctx.exit(ExitCode.ENVIRONMENT)
+
+
+def _needed(suite: str | None, device: str) -> list[str]:
+    """Environments of a suite, or all."""
+    declared = load_environments()
+    return names_in(make_plan(suite, device, driven(declared))[1]) if suite else list(declared)
 
 
 def _kernel_times(suite: str, device: str) -> dict[str, KernelTime]:

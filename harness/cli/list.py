@@ -33,7 +33,7 @@ class Listing:
     prose: bool = False
     """Whether the last column may take several lines."""
     foot: Callable[[Sequence[Row]], Iterator[str]] = lambda _: iter(())
-    """Paragraphs below the table, on a terminal only."""
+    """Paragraphs below the table."""
 
 
 def _recipes() -> list[Row]:
@@ -178,7 +178,7 @@ def list_command(kind: str, as_json: bool) -> None:
     console = make_console()
     shown = [listed.cells(row) for row in rows]
     _print_table(kind, shown, console)
-    paragraphs = list(listed.foot(rows)) if console.is_terminal else []
+    paragraphs = list(listed.foot(rows))
     for number, paragraph in enumerate(paragraphs):
         console.print("" if number else "\n", wrapped(console, paragraph, further="  "), sep="")
 

@@ -183,7 +183,7 @@ def _shortened(text: str, width: int) -> str:
 
 
 def _step(trial: PlannedTrial, ar: int, total_ms: float) -> str:
-    return f"AR step {ar + 1} of {trial.job.ar_steps}, {format_ms(total_ms)} ms"
+    return f"AR {ar} ({ar + 1} of {trial.job.ar_steps}), {format_ms(total_ms)} ms"
 
 
 def _roughly(seconds: float) -> str:

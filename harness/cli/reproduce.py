@@ -10,6 +10,7 @@ import click
 from harness.environments.built import code_digest
 from harness.environments.declared import ENVIRONMENTS_DIR, command_words, load_environments
 from harness.errors import UsageFault
+from harness.plan.known_names import nearest
 from harness.plan.overrides import parse_side
 from harness.plan.suites import pick
 from harness.records import PlannedCell, TrialRow
@@ -41,7 +42,10 @@ def reproduce_command(cell: str, folder: Path) -> None:
     cells = {planned.cell_id: planned for planned in record.plan}
     if cell not in cells:
         known = "\n".join(cells)
-        raise UsageFault(f"{folder} has no cell {cell!r}; it has:\n{known}")
+        raise UsageFault(
+            f"{folder} has no cell {cell!r}; {nearest(cell, cells, 'none is like it')}\n"
+            f"It has:\n{known}"
+        )
     trials = [row for row in run_store.read_rows(TrialRow) if row.cell_id == cell]
     lines = _lines(record, cells[cell]) + _measured_with(trials)
     for line in lines:

@@ -1,5 +1,6 @@
 """Verdicts and latency table on a terminal."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +17,11 @@ from harness.cli.tables import (
 )
 from harness.errors import ExitCode
 from harness.integrity.import_record import read_records
-from harness.records import PairRow
+from harness.records import PairRow, TrialRow, Verdict
 from harness.store.run import Store, open_run
 from harness.units import format_interval, format_ms, format_percent
 from reports.latency import LatencyRow, latency_rows
-from reports.verdicts import times_note
+from reports.verdicts import times_note, unjudged_reason
 
 MEANING = {
     ExitCode.PASS: "pass",
@@ -61,28 +62,39 @@ def print_summary(folder: Path, code: ExitCode) -> None:
     """Print each verdict with its reason, the latency table and what the exit code means."""
     run = open_run(folder)
     console = make_console()
-    console.print()
-    _print_verdicts(run.read_rows(PairRow), console)
+    _print_verdicts(_judged_and_not(run), console)
     _print_latency(run, console)
     brought = read_records(run)
     if brought:
-        console.print(f"\n{len(brought)} imported logs, parsed here and measured elsewhere")
+        logs = "1 imported log" if len(brought) == 1 else f"{len(brought)} imported logs"
+        console.print(f"\n{logs}, parsed here and measured elsewhere")
     if not run.read_record().cells:
         console.print("no cell was planned: nothing was measured here, so nothing can pass")
     meaning = (MEANING[code], _STYLES.get(code, "red"))
     console.print(Text.assemble(f"\nexit code {int(code)}: ", meaning))
 
 
-def _print_verdicts(pairs: Sequence[PairRow], console: Console) -> None:
+def _judged_and_not(run: Store) -> list[tuple[str, str, str]]:
+    """Verdict, cell and reason of every planned cell; those without a verdict come last."""
+    pairs = run.read_rows(PairRow)
+    told = [(pair.verdict, pair.cell_id, pair.reason) for pair in pairs]
+    judged = {pair.cell_id for pair in pairs}
+    trials = Counter(row.cell_id for row in run.read_rows(TrialRow))
+    unjudged = [cell_id for cell_id in run.read_record().cells if cell_id not in judged]
+    incomplete = Verdict.INCOMPLETE.value
+    return told + [(incomplete, cell_id, unjudged_reason(trials[cell_id])) for cell_id in unjudged]
+
+
+def _print_verdicts(told: Sequence[tuple[str, str, str]], console: Console) -> None:
     """Each verdict beside its cell, or above it where the longest cell has no room there."""
-    longest = max((len(pair.cell_id) for pair in pairs), default=0)
+    longest = max((len(cell_id) for _, cell_id, _ in told), default=0)
     is_beside = _VERDICT_WIDTH + longest <= console.width
     indent = (_VERDICT_WIDTH if is_beside else 2) * " "
-    for pair in pairs:
-        verdict = Text(pair.verdict, VERDICT_STYLES.get(pair.verdict, ""))
-        gap = (_VERDICT_WIDTH - len(pair.verdict)) * " " if is_beside else f"\n{indent}"
-        console.print(Text.assemble(verdict, gap, pair.cell_id))
-        console.print(wrapped(console, pair.reason, indent))
+    for verdict, cell_id, reason in told:
+        coloured = Text(verdict, VERDICT_STYLES.get(verdict, ""))
+        gap = (_VERDICT_WIDTH - len(verdict)) * " " if is_beside else f"\n{indent}"
+        console.print(Text.assemble(coloured, gap, cell_id))
+        console.print(wrapped(console, reason, indent))
 
 
 def _print_latency(run: Store, console: Console) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -46,15 +46,17 @@ class Check:
     """The same for a script: numbers, lists and booleans by name."""
 
 
-def examine(device: str, gpus: int) -> list[Check]:
+def examine(device: str, gpus: int, environments: Collection[str]) -> list[Check]:
     """Answer every question about this machine.
 
     Args:
         device: Key of the device that a run would be for.
         gpus: How many of it a trial needs.
+        environments: Names of those that a run would need.
     """
     here = read_machine()
     checks = [check for question in _QUESTIONS for check in question(here)]
+    checks += _environments(environments)
     if lacking := missing(device, gpus):
         text = lacking.replace("\n", " ")
         checks.append(Check(topic="device", state=Health.BAD, text=text))
@@ -144,13 +146,15 @@ def _engine(_here: Machine) -> Iterator[Check]:
     yield Check(topic="engine", state=Health.GOOD, text=text, facts=facts)
 
 
-def _environments(_here: Machine) -> Iterator[Check]:
+def _environments(needed: Collection[str]) -> Iterator[Check]:
+    """Virtual environments, which the process sandbox uses."""
     declared = load_environments()
-    missing = [name for name, one in declared.items() if not is_built(name, one)]
-    text = f"{len(declared) - len(missing)} of {len(declared)} built in {cache_dir()}"
+    missing = [name for name in needed if not is_built(name, declared[name])]
+    num_built = len(needed) - len(missing)
+    text = f"{num_built} of {len(needed)} virtual environments built in {cache_dir()}"
     if missing:
-        text += f"; the next run makes {', '.join(missing)}"
-    facts = {"built": [name for name in declared if name not in missing], "missing": missing}
+        text += f"; not built: {', '.join(missing)}"
+    facts = {"built": [name for name in needed if name not in missing], "missing": missing}
     state = Health.NOTE if missing else Health.GOOD
     yield Check(topic="environments", state=state, text=text, facts=facts)
     yield _disk(len(missing))
@@ -184,6 +188,5 @@ _QUESTIONS: tuple[Callable[[Machine], Iterator[Check]], ...] = (
     _processor,
     _gpus,
     _engine,
-    _environments,
     _hugging_face,
 )

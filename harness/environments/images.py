@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from docker.errors import BuildError, ImageLoadError, ImageNotFound
+from docker.errors import APIError, BuildError, ImageLoadError, ImageNotFound
 from filelock import FileLock
 
 from harness.environments import requirement_locks
@@ -99,6 +99,7 @@ def build(
         if image is None:
             report(f"building the image of {name} (a few minutes)")
             image = _build(name, folder, base or DEFAULT_BASE, buildkit=buildkit)
+    report(f"verifying the image of {name}")
     seen = verify(image, folder)
     code_digest, code = stage_code(folder / name)
     return BuiltEnvironment(
@@ -263,12 +264,28 @@ def _expected(image: Image, folder: Path) -> str:
 def _base(reference: str) -> tuple[str, bool]:
     """Id of a base image, pulled if it is not here, and whether PyTorch comes from it."""
     client = connect()
-    with engine_faults(f"base image {reference} is not here and cannot be pulled"):
+    with engine_faults(f"base image {reference} is not here and could not be pulled"):
         try:
             found = client.images.get(reference)
         except ImageNotFound:
-            found = client.images.pull(reference)
+            found = _pulled(client, reference)
     return str(found.id), found.labels.get(TORCH_LABEL) == "base"
+
+
+def _pulled(client: Any, reference: str) -> Any:
+    """Fetch an image from its registry.
+
+    Raises:
+        EnvironmentFault: The registry cannot be reached or refuses; says how to do without it.
+    """
+    try:
+        return client.images.pull(reference)
+    except APIError as error:
+        raise EnvironmentFault(
+            f"base image {reference} is not here and could not be pulled: "
+            f"{error.explanation or error}\n"
+            "Name one that is here: --base IMAGE; or run without containers: --sandbox process"
+        ) from error
 
 
 def _context(name: str, folder: Path, *, torch_from_base: bool) -> dict[str, str]:

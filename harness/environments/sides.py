@@ -29,15 +29,21 @@ def build_sides(
         base: Base image of containers; empty for that of the images that are here.
         note: Told what takes time.
     """
-    names = dict.fromkeys(by_candidate(planned.cells))
-    names |= {trial.side.environment: None for cell in planned.cells for trial in cell.trials}
+    names = names_in(planned)
     make: Callable[[str, Callable[[str], None]], BuiltEnvironment]
     make = (
         partial(images.build, folder=folder, base=base)
         if sandbox == DOCKER
         else partial(build_environment, folder=folder)
     )
-    return {made.name: made for made in build_each(list(names), make, note)}
+    return {made.name: made for made in build_each(names, make, note)}
+
+
+def names_in(planned: Plan) -> list[str]:
+    """Environments of all trials of a plan, and of its candidates, which make the inputs."""
+    names = dict.fromkeys(by_candidate(planned.cells))
+    names |= {trial.side.environment: None for cell in planned.cells for trial in cell.trials}
+    return list(names)
 
 
 def build_each(
