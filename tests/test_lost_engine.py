@@ -112,7 +112,7 @@ class Restarter(Listener):
 def test_engine_restarted_mid_step(in_own_engine, run, number):
     """The trial has no outcome, the fault says why, and no container is left."""
     watcher = Restarter(in_own_engine, number)
-    with pytest.raises(engine.LostEngineFault, match="engine was lost while a trial ran"):
+    with pytest.raises(engine.LostEngineFault, match="engine was lost during a trial"):
         run("waits", watcher=watcher)
 
     assert watcher.told == ["started", 0]
