@@ -20,6 +20,12 @@ from harness.trials import kernel_time
 from harness.trials.launch import Limits
 from harness.worker import RunWatcher, Worker, now, open_cells
 
+_PLACES = {
+    sides.DOCKER: "each side runs in a container of its own (without: --sandbox process)",
+    sides.PROCESS: "each side runs in a process of its own",
+}
+"""What a sandbox means."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
@@ -250,4 +256,5 @@ def _build_sides(
     planned: Plan, request: RunRequest, watcher: RunWatcher
 ) -> dict[str, BuiltEnvironment]:
     folder, note = request.environments_dir, watcher.note
+    note(_PLACES[request.sandbox])
     return sides.build_sides(planned, request.sandbox, folder, request.base, note)

@@ -48,6 +48,7 @@ def test_verdict_stands(fake_run, tmp_path, flag):
     assert unread("fsck", altered, *flag) == (7, "")
 
 
+@pytest.mark.slow
 def test_head_reads_one_line(fake_run):
     """No traceback and no complaint after it."""
     code = fdbench("check", fake_run).code

@@ -38,6 +38,7 @@ def compare(tmp_path, left, right):
     return compare_captures(folders, tuple(captures), LABELS)
 
 
+@pytest.mark.slow
 def test_the_worst_frame_counts(tmp_path):
     """One frame with noise of 0.02 in it: 40 dB over a range of 2, whatever the others are."""
     noisy = VIDEO.copy()

@@ -209,6 +209,7 @@ def test_less_evidence_never_passes(removed):
     assert judged(trials, (), parity).verdict != Verdict.PASS
 
 
+@pytest.mark.slow
 @given(st.randoms())
 def test_order_of_the_evidence_does_not_matter(shuffle):
     """Rows in any order give the same judgement."""

@@ -153,7 +153,9 @@ def test_file_that_is_no_archive_is_refused(base_image, tmp_path):
     """The engine is well: the message is about the file, and how to make a good one."""
     (tmp_path / "hello.txt").write_text("hello\n")
 
-    with pytest.raises(UsageFault, match=r"hello\.txt is not an image that the engine can") as caught:
+    with pytest.raises(
+        UsageFault, match=r"hello\.txt is not an image that the engine can"
+    ) as caught:
         images.load(tmp_path / "hello.txt")
     assert "docker info" not in str(caught.value)
     assert "fdbench env export NAME" in str(caught.value)

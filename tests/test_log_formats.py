@@ -363,6 +363,7 @@ def test_golden_log_is_recognised(log):
     assert parsed.format == (log.parent.name if log.parent != GOLDEN else "flashdreams")
 
 
+@pytest.mark.slow
 @pytest.mark.contract
 def test_log_of_two_formats_asks_for_one(tmp_path):
     """Neither is preferred; the message says what to type."""
@@ -404,6 +405,7 @@ def test_parse_prints_one_json_object():
     assert "after the 7 of the documented command" in statistic["definition"]
 
 
+@pytest.mark.slow
 @pytest.mark.contract
 def test_parse_lists_published_figures_without_a_recipe():
     """A published table needs no device, since it names its own."""

@@ -364,6 +364,7 @@ _NAMES = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12).filter(
 _STAGES = st.dictionaries(_NAMES, _MS, min_size=1)
 
 
+@pytest.mark.slow
 @given(st.lists(_STAGES, min_size=1, max_size=6), st.booleans())
 def test_rendered_steps_are_read_back(stages, memory):
     """Whatever was printed in the format is what is parsed."""

@@ -69,6 +69,7 @@ def test_misplaced_file_points_to_repair(odd_run):
     assert pasted(fdbench("fsck", "--repair", odd_run).err, "fsck", "--repair", odd_run)
 
 
+@pytest.mark.slow
 def test_report_in_the_way_says_what_to_type(odd_run):
     """A folder where the page goes."""
     shutil.rmtree(odd_run / "report", ignore_errors=True)

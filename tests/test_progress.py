@@ -175,6 +175,7 @@ def test_note_has_a_clock_that_runs_while_it_blocks(clock, columns):
     assert f"environment {longest}" in line or columns == 60
 
 
+@pytest.mark.slow
 def test_terminal_is_drawn_again_without_being_told(monkeypatch):
     """A build tells nothing for minutes, and its clock goes on."""
     screen = look_like_terminal(monkeypatch, 80)

@@ -45,6 +45,7 @@ def test_links_lead_to_the_run_from_anywhere(fake_run, tmp_path, place):
     assert (run / "report").exists() == (place == "run/report")
 
 
+@pytest.mark.slow
 def test_relative_paths_are_those_of_the_shell(fake_run, tmp_path, monkeypatch):
     """Neither of them has to be absolute."""
     shutil.copytree(fake_run, tmp_path / "runs" / "run")
@@ -66,6 +67,7 @@ def test_default_place_gives_the_same_bytes(fake_run, tmp_path):
     assert {name: (run / "report" / name).read_bytes() for name in PAGES} == before
 
 
+@pytest.mark.slow
 def test_place_that_cannot_be_written_is_told_with_another(fake_run, tmp_path):
     """The same again, or --out."""
     run = shutil.copytree(fake_run, tmp_path / "run")

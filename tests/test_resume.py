@@ -390,6 +390,7 @@ def test_nothing_left_is_said(place, undisturbed, tmp_path):
     assert workplace.tables(run) == workplace.tables(undisturbed)
 
 
+@pytest.mark.slow
 def test_cell_with_its_verdict_is_not_begun_again(place, tmp_path):
     """Nor is another worker entered in a run of which other cells are open."""
     run = tmp_path / "run"

@@ -375,7 +375,7 @@ def test_list_names_everything(kind):
         "devices": suites.load_devices(),
         "envs": load_environments(),
     }[kind]
-    heading, *lines = fdbench("list", kind).out.splitlines()
+    heading, *lines = fdbench("list", kind).out.partition("\n\n")[0].splitlines()
     rows = json.loads(fdbench("list", kind, "--json").out)
 
     assert [line.split()[0] for line in lines] == list(known)

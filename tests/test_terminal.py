@@ -176,6 +176,7 @@ def test_summary_fits(tmp_path, summary, columns):
     assert ("Baseline: official" in text) == (columns < 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [60, 120, None])
 def test_tiny_says_that_its_times_mean_nothing(tmp_path, summary, capsys, columns):
     """In the page's own words, and without a speed-up that could be read as one."""
@@ -232,6 +233,7 @@ def test_verdict_has_its_colour_where_one_is_wanted(
     assert "\x1b" not in piped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("list", "recipes"), ("list", "suites"), ("env", "list")])
 def test_pipe_gets_no_escapes(tmp_path, words):
     """Whatever the shell says of its terminal."""

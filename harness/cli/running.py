@@ -40,13 +40,6 @@ class RunOptions:
     """Options of the command line itself; none of the environment's."""
 
 
-_PLACES = {
-    sides.DOCKER: "each side runs in a container of its own (without: --sandbox process)",
-    sides.PROCESS: "each side runs in a process of its own",
-}
-"""What a sandbox means, before its environments are looked for."""
-
-
 def run(options: RunOptions) -> None:
     """Do what was asked for and exit with the code of the run."""
     limits = Limits(stall_s=options.stall_after, memory_bytes=int(options.memory_gib * 2**30))
@@ -60,14 +53,13 @@ def run(options: RunOptions) -> None:
         request = _request(options, environments_dir)
         folder = request.out
         start = workflow.add_to_run if options.into else workflow.run_suite
-        if request.sandbox:
-            click.echo(_PLACES[request.sandbox])
         with pick_watcher() as watcher:
             code = start(request, watcher, limits)
     if before and before == _num_verdicts(folder):
         click.echo("nothing is left to run: every requested cell has its verdict")
     page = render(folder)
     with answering(code):
+        click.echo()
         print_summary(folder, code)
         click.echo(f"report: {page}")
 
