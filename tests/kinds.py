@@ -9,7 +9,7 @@ KINDS = {
     "containers": "a container engine",
     "browser": "Chromium",
 }
-SLOW = "takes a second of computing or more, or must be alone on the machine"
+SLOW = "takes a second of computing or more, as its file may do in sum, or must be alone"
 NEEDED_BY = {
     "base_image": "containers",
     "chromium": "browser",

@@ -17,7 +17,7 @@ from reports.run_view import read_view
 from tests.fakes import workplace
 from tests.fakes.stored import forget
 
-pytestmark = pytest.mark.contract
+pytestmark = [pytest.mark.contract, pytest.mark.slow]
 
 CELL = f"{workplace.RECIPE}.cpu.left"
 FIRST = f"{CELL}.candidate.flashdreams.1"

@@ -8,7 +8,7 @@ import pytest
 from tests.command import fdbench
 from tests.fakes.hub import COMMIT, Hub
 
-pytestmark = pytest.mark.contract
+pytestmark = [pytest.mark.contract, pytest.mark.slow]
 
 RECIPE = "self-forcing-wan2.1-t2v-1.3b-taehv"
 REPOSITORY, FILE = "gdhe17/Self-Forcing", "checkpoints/self_forcing_dmd.pt"
