@@ -8,10 +8,10 @@ from statistics import mean
 from harness.judging import stats
 from harness.records import Phase, Role, StepRow, Verdict
 from harness.store.run import Store
-from harness.units import speedup_percent
+from harness.units import format_words, speedup_percent
 from reports.measurement import clock_fault, disturbance
 from reports.run_view import CellView, stored_cells
-from reports.side_names import environment_of, listed
+from reports.side_names import environment_of
 
 COMPARED_STAGE = "diffuse"
 """From the first denoising call of an AR step to its KV update: the stage both sides have."""
@@ -102,8 +102,8 @@ def protocol_notes(cells: Sequence[CellView]) -> tuple[str, ...]:
         if steady and ends and ends <= min(steady):
             recipes.setdefault((ends, min(steady)), {})[cell.recipe] = None
     return tuple(
-        f"The documented {'commands' if len(names) > 1 else 'command'} of {listed(list(names))} "
-        f"{'end' if len(names) > 1 else 'ends'} after {ends} AR steps, before the steady state, "
+        f"The documented {'commands' if len(names) > 1 else 'command'} of "
+        f"{format_words(list(names))} {'end' if len(names) > 1 else 'ends'} after {ends} AR steps, before the steady state, "
         f"which begins at AR {begins} at the earliest: the {stats.SEED} is that of a window that "
         "is still filling."
         for (ends, begins), names in recipes.items()

@@ -13,9 +13,9 @@ from packaging.utils import canonicalize_name
 from harness.machine.fingerprint import Machine
 from harness.records import Role, TrialRow
 from harness.store.run_record import EnvironmentRecord
-from harness.units import format_counted
+from harness.units import format_counted, format_words
 from reports.run_view import CellView, RunView
-from reports.side_names import listed, sentence_case
+from reports.side_names import sentence_case
 
 SHORT_DIGEST = 12
 """Hex digits of a digest shown where the whole one would not fit."""
@@ -79,7 +79,7 @@ def settings_table(cell: CellView) -> SettingsTable:
     return SettingsTable(
         cell_id=cell.cell_id,
         sides=tuple(_headed(role, side, cell) for role, side in first),
-        missing=listed(sorted(silent)),
+        missing=format_words(sorted(silent)),
         rows=tuple(_setting_row(name, list(first.values()), reasons) for name in names),
     )
 
@@ -106,7 +106,7 @@ def facts(cells: Sequence[CellView]) -> tuple[Fact, ...]:
                 owners = sides.setdefault((name, str(value)), {})
                 owners[cell.names.display(trial.side)] = None
     return tuple(
-        Fact(name=name, value=value, sides=listed(list(owners)))
+        Fact(name=name, value=value, sides=format_words(list(owners)))
         for (name, value), owners in sorted(sides.items())
     )
 

@@ -9,12 +9,13 @@ from harness.logs import parse_steps
 from harness.plan.published import PublishedRow, RawLog, load_published
 from harness.plan.suites import SUITES_DIR
 from harness.records import LogStep, Role
+from harness.units import format_words
 from reports.bars import grouped_bars
 from reports.imported import STATED, imported_rows
 from reports.latency import LatencyRow, latency_of, step_row
 from reports.provenance import reported
 from reports.run_view import CellView, RunView
-from reports.side_names import SideNames, display_place, listed
+from reports.side_names import SideNames, display_place
 from reports.svg import Chart
 
 CITED_AR: Final = 5
@@ -120,7 +121,9 @@ def _compiled(cells: Sequence[CellView], measured: Collection[str]) -> str:
     if not measured:
         return ""
     whose = (
-        f"of the sides measured here {listed(sorted(sides))} were" if sides else "no side here was"
+        f"of the sides measured here {format_words(sorted(sides))} were"
+        if sides
+        else "no side here was"
     )
     return f"Where it says so below, published sides were under torch.compile; {whose}."
 

@@ -1,6 +1,6 @@
 """How sides and devices are named and coloured in what people read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -91,10 +91,3 @@ def display_place(device: str, gpus: int, scene: str) -> str:
     """How many of which device, and the scene if there is one."""
     many = f"{gpus}×{display_device(device)}" if gpus > 1 else display_device(device)
     return f"{many} {scene}" if scene else many
-
-
-def listed(words: Sequence[str]) -> str:
-    """Words joined as in a sentence."""
-    if len(words) < 2:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} and {words[-1]}"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from harness.errors import ExitCode
 from harness.records import Verdict
 from harness.store.run_record import RunRecord, RunState
-from harness.units import format_error
+from harness.units import format_error, format_words
 from reports.distance import DistanceRow, distance_table
 from reports.run_view import CellView, RunView
-from reports.side_names import listed, sentence_case
+from reports.side_names import sentence_case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def _equal_outputs(cells: Sequence[CellView]) -> str:
 def times_note(record: RunRecord) -> str:
     """Why the times of a run mean nothing; empty if they mean something."""
     unreal = _unreal_times(record)
-    return sentence_case(f"{listed(unreal)}: these times mean nothing.") if unreal else ""
+    return sentence_case(f"{format_words(unreal)}: these times mean nothing.") if unreal else ""
 
 
 def _notice(record: RunRecord, *, is_proven: bool) -> str:
@@ -166,7 +166,7 @@ def _notice(record: RunRecord, *, is_proven: bool) -> str:
         if _unreal_times(record)
         else "seeded values, so the output is no real video."
     )
-    return sentence_case(f"{listed(unreal)}: {meaning} {shown}")
+    return sentence_case(f"{format_words(unreal)}: {meaning} {shown}")
 
 
 def _unreal_times(record: RunRecord) -> list[str]:
