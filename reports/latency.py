@@ -103,8 +103,9 @@ def protocol_notes(cells: Sequence[CellView]) -> tuple[str, ...]:
             recipes.setdefault((ends, min(steady)), {})[cell.recipe] = None
     return tuple(
         f"The documented {'commands' if len(names) > 1 else 'command'} of "
-        f"{format_words(list(names))} {'end' if len(names) > 1 else 'ends'} after {ends} AR steps, before the steady state, "
-        f"which begins at AR {begins} at the earliest: the {stats.SEED} is that of a window that "
+        f"{format_words(list(names))} {'end' if len(names) > 1 else 'ends'} after {ends} AR steps, "
+        f"before the steady state, which begins at AR {begins} at the earliest: "
+        f"the {stats.SEED} is that of a window that "
         "is still filling."
         for (ends, begins), names in recipes.items()
     )
