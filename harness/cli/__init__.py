@@ -163,7 +163,8 @@ def _run() -> int:
         click.echo(printable(f"fdbench: {_describe(error)}"), err=True)
         code = ExitCode.ENVIRONMENT
     except (click.Abort, KeyboardInterrupt):
-        click.echo("fdbench: stopped; what was finished is kept. Type the same again to go on", err=True)
+        said = "fdbench: stopped; what was finished is kept. Type the same again to go on"
+        click.echo(said, err=True)
         code = ExitCode.INCOMPLETE
     return int(code or 0)
 
