@@ -9,7 +9,7 @@ from harness.environments.declared import ENVIRONMENTS_DIR
 from harness.errors import EnvironmentFault, UsageFault
 from tests.fakes.command import fdbench
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 PACKAGES = {"torch": "2.11.0", "click": "8.5.0", "huggingface-hub": "1.33.0"}
 HOST = bundle.Host(packages=PACKAGES, python="3.12")

@@ -19,7 +19,7 @@ from reports.render import render_run
 from reports.run_view import read_view
 from tests.fakes.command import fdbench
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.slow]
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = README.parent / "docs" / "results"
@@ -42,7 +42,6 @@ def test_there_is_a_committed_run():
     assert (RESULTS / "h200" / "MANIFEST.jsonl").is_file()
 
 
-@pytest.mark.slow
 def test_every_table_is_what_its_raw_evidence_says(run):
     """Logs, events, settings and telemetry give the committed rows, with the code as it is."""
     assert repair.examine(open_run(run)) == ()
@@ -62,7 +61,6 @@ def test_check_passes(run):
     assert {cell.pair.verdict for cell in cells if cell.pair} == {Verdict.PASS}
 
 
-@pytest.mark.slow
 def test_report_is_the_committed_one(run):
     """Rendering again gives the committed pages byte for byte: no figure was written by hand."""
     committed = {name: (run / "report" / name).read_bytes() for name in REPORT}

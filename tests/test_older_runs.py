@@ -19,7 +19,7 @@ from tests.fakes import older, samples, stored, workplace
 from tests.fakes.command import fdbench
 from tests.test_workers import Stopping
 
-pytestmark = pytest.mark.contract
+pytestmark = [pytest.mark.contract, pytest.mark.slow]
 
 ROWS = (StepRow, TrialRow, PairRow, ParityRow)
 layouts = pytest.mark.parametrize("layout", older.LAYOUTS.values(), ids=older.LAYOUTS)
@@ -53,7 +53,6 @@ def as_then(table):
     return str(kept).replace("'latents'", "None")
 
 
-@pytest.mark.slow
 @layouts
 def test_it_is_read_as_it_is(fake_run, run, layout):
     """Rows, record, verdict and page are those of the same run in today's layout."""
@@ -71,7 +70,6 @@ def test_it_is_read_as_it_is(fake_run, run, layout):
     assert render_run(run).read_text().count("pass") > 0
 
 
-@pytest.mark.slow
 @layouts
 def test_it_goes_on(place, tmp_path, layout):
     """A stopped run of then ends as one that was never stopped; its tables stay as they are."""
