@@ -29,6 +29,11 @@ def format_counted(names: Sequence[str]) -> str:
     return ", ".join(name if number == 1 else f"{number} × {name}" for name, number in counted)
 
 
+def format_number_of(number: int, what: str) -> str:
+    """How many there are: ``1 cell``, ``2 cells``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def format_words(words: Sequence[str]) -> str:
     """Words as a sentence has them: ``one, two and three``."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

@@ -29,7 +29,7 @@ def speedup_dots(rows: Sequence[LatencyRow], names: SideNames) -> str:
     Returns:
         ``<svg>`` markup.
     """
-    pairs = list(dict.fromkeys(map(_pair, rows)))
+    pairs = list(dict.fromkeys(row.pair for row in rows))
     devices = list(dict.fromkeys(row.device for row in rows))
 
     def paint(axes: Axes) -> None:
@@ -44,9 +44,9 @@ def speedup_dots(rows: Sequence[LatencyRow], names: SideNames) -> str:
             label="no interval: under five processes",
         )
         for row in rows:
-            own = [one.device for one in rows if _pair(one) == _pair(row)]
+            own = [one.device for one in rows if one.pair == row.pair]
             shift = (own.index(row.device) - (len(own) - 1) / 2) * _APART
-            _mark(axes, row, pairs.index(_pair(row)) + shift, devices.index(row.device))
+            _mark(axes, row, pairs.index(row.pair) + shift, devices.index(row.device))
         axes.set_yticks(range(len(pairs)), [_label(pair, names) for pair in pairs])
         axes.set_ylim(len(pairs) - 0.5, -0.5)
         axes.axvline(0, color=MUTED, linewidth=0.8)
@@ -59,10 +59,6 @@ def speedup_dots(rows: Sequence[LatencyRow], names: SideNames) -> str:
 
     label = "Speed-up of FlashDreams over each upstream runner, by GPU, in percent"
     return draw(label, _ROW_PT * len(pairs) + _FRAME_PT, paint, width_pt=_WIDTH_PT)
-
-
-def _pair(row: LatencyRow) -> tuple[str, str, str]:
-    return row.recipe, row.baseline, row.variant
 
 
 def _end(row: LatencyRow) -> float:

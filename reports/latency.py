@@ -49,6 +49,11 @@ class LatencyRow:
     flashdreams_each_ms: tuple[float, ...]
 
     @property
+    def pair(self) -> tuple[str, str, str]:
+        """Recipe, baseline and variant: what is compared, whatever the device."""
+        return self.recipe, self.baseline, self.variant
+
+    @property
     def processes(self) -> tuple[int, int]:
         """Process launches behind the upstream and the FlashDreams figure."""
         return len(self.upstream_each_ms), len(self.flashdreams_each_ms)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from harness.judging import stats
 from harness.records import Role
+from harness.store.manifest import MANIFEST_FILE
 from reports.latency import LatencyRow, latency_of
 from reports.published_page import Comparison, build_published, figures_of
 from reports.run_view import CellView, RunView, read_view
 from reports.verdicts import VerdictRow, verdict_rows
-
-MANIFEST = "MANIFEST.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +24,6 @@ class Result:
     verdict: VerdictRow
     controls: int
     """Sides that the parity gate had to refuse; the cell passes only if it did."""
-
-    @property
-    def pair(self) -> tuple[str, str, str]:
-        """What is compared, whatever the device."""
-        return self.latency.recipe, self.latency.baseline, self.latency.variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +60,11 @@ def read_results(folder: Path) -> Results:
     Raises:
         IntegrityFault: A run is damaged.
     """
-    every = [read_view(path.parent) for path in sorted(folder.glob(f"*/{MANIFEST}"))]
+    every = [read_view(path.parent) for path in sorted(folder.glob(f"*/{MANIFEST_FILE}"))]
     found = {view.folder: list(_results_of(view)) for view in every}
     rows = [row for results in found.values() for row in results]
-    pairs = list(dict.fromkeys(row.pair for row in rows))
-    rows.sort(key=lambda row: pairs.index(row.pair))
+    pairs = list(dict.fromkeys(row.latency.pair for row in rows))
+    rows.sort(key=lambda row: pairs.index(row.latency.pair))
     devices = tuple(dict.fromkeys(row.latency.device for row in rows))
     return Results(
         rows=tuple(rows),
@@ -102,8 +96,10 @@ def _controls(cell: CellView) -> int:
 
 
 def _everywhere(rows: Sequence[Result], devices: Sequence[str]) -> Iterable[Everywhere]:
-    for pair in dict.fromkeys(row.pair for row in rows):
-        sure = [row.latency for row in rows if row.pair == pair and row.latency.interval_percent]
+    for pair in dict.fromkeys(row.latency.pair for row in rows):
+        sure = [
+            row.latency for row in rows if row.latency.pair == pair and row.latency.interval_percent
+        ]
         if len(sure) == len(devices):
             recipe, baseline, _ = pair
             figure = sure[0].figure

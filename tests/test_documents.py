@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from harness.environments.declared import PROJECT_DIR
 from reports.documents import render_documents
@@ -86,9 +87,14 @@ def test_readme_is_read_in_a_minute():
     assert lines.index("make demo") < 12
 
 
+def tokens_of(path) -> list[Token]:
+    """A document as Markdown reads it."""
+    return MarkdownIt().enable("table").parse(path.read_text())
+
+
 def anchors(path) -> set[str]:
     """Names that GitHub gives to a document's headings."""
-    tokens = MarkdownIt().enable("table").parse(path.read_text())
+    tokens = tokens_of(path)
     titles = [tokens[n + 1] for n, token in enumerate(tokens) if token.type == "heading_open"]
     texts = ["".join(part.content for part in title.children) for title in titles]
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts}
@@ -96,9 +102,8 @@ def anchors(path) -> set[str]:
 
 def targets(path) -> list[str]:
     """Every link and image of a document, HTML's too."""
-    text = path.read_text()
-    found = re.findall(r"(?:src|srcset|href)=\"([^\"]+)\"", text)
-    for token in MarkdownIt().enable("table").parse(text):
+    found = re.findall(r"(?:src|srcset|href)=\"([^\"]+)\"", path.read_text())
+    for token in tokens_of(path):
         for part in token.children or ():
             found += [part.attrs[key] for key in ("href", "src") if key in part.attrs]
     return found
@@ -136,7 +141,7 @@ def test_every_document_is_reached_from_the_readme():
 def sentences(path) -> list[str]:
     """Sentences of a document's paragraphs and lists; tables and code have none."""
     found, in_table = [], False
-    for token in MarkdownIt().enable("table").parse(path.read_text()):
+    for token in tokens_of(path):
         in_table = (in_table or token.type == "table_open") and token.type != "table_close"
         if token.type == "inline" and not in_table:
             parts = [" " if part.type == "softbreak" else part.content for part in token.children]

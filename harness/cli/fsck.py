@@ -12,6 +12,7 @@ from harness.integrity import repair
 from harness.integrity.findings import Finding, Kind
 from harness.store.durable import files_in
 from harness.store.run import CAPTURES, Store, open_run
+from harness.units import format_number_of
 
 
 @click.command("fsck")
@@ -73,7 +74,7 @@ def _print(run: Path, mended: tuple[Finding, ...], left: tuple[Finding, ...]) ->
         click.echo(f"repaired  {finding.path}: {finding.problem}")
     for finding in left:
         click.echo(f"{finding.kind}  {finding.path}: {finding.problem}\n  {finding.advice}")
-    found = "1 finding" if len(left) == 1 else f"{len(left)} findings"
+    found = format_number_of(len(left), "finding")
     click.echo(f"{run}: {found if left else 'every file and every row matches its evidence'}")
     if any(finding.kind in (Kind.LEFTOVER, Kind.DERIVABLE) for finding in left):
         click.echo(f"Repair it with: {fdbench_command('fsck', '--repair', run)}")

@@ -13,6 +13,7 @@ from harness.environments.built import is_built
 from harness.environments.declared import Environment, load_environments
 from harness.plan import suites
 from harness.plan.suites import Recipe
+from harness.units import format_number_of
 
 Row = dict[str, Any]
 """One line as a script reads it: key to value."""
@@ -135,13 +136,12 @@ def _envs() -> list[Row]:
 
 
 def _env_cells(row: Row) -> dict[str, str]:
-    drives = len(row["recipes"])
     return {
         "name": row["name"],
         "title": row["title"],
         "role": row["role"],
         "state": "built" if row["built"] else "not built",
-        "drives": "1 recipe" if drives == 1 else f"{drives} recipes",
+        "drives": format_number_of(len(row["recipes"]), "recipe"),
     }
 
 

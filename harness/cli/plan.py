@@ -15,7 +15,7 @@ from harness.plan import suites
 from harness.plan.cells import cell_id_of, make_plan, need_of
 from harness.plan.suites import Device, Recipe, Recipes
 from harness.records import PlannedCell, UnsupportedCell
-from harness.units import format_duration
+from harness.units import format_duration, format_number_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def plan_command(suite: str | None, device: str | None, as_json: bool) -> None:
         return
     console = make_console()
     for line in _page(outlines, device):
-        console.print(Text(wrapped(console, line.lstrip(), _indent_of(line), further="    ")))
+        console.print(Text(wrapped(console, line, further="    ")))
 
 
 def _page(outlines: Sequence[CellOutline], device: str) -> Iterator[str]:
@@ -76,10 +76,6 @@ def _page(outlines: Sequence[CellOutline], device: str) -> Iterator[str]:
         yield _total(runnable)
     if any(row.seconds is not None for row in runnable):
         yield "Memory and time are estimates from shapes and nominal speed, not measurements."
-
-
-def _indent_of(line: str) -> str:
-    return line[: len(line) - len(line.lstrip())]
 
 
 def outline(suite_name: str, device_key: str) -> list[CellOutline]:
@@ -164,8 +160,9 @@ def _lines(row: CellOutline) -> Iterator[str]:
 
 def _total(rows: Sequence[CellOutline]) -> str:
     """What the whole suite takes, one cell after another."""
-    cells = "1 cell" if len(rows) == 1 else f"{len(rows)} cells"
-    total = f"In all: {cells}, {sum(row.trials for row in rows)} trials"
+    total = (
+        f"In all: {format_number_of(len(rows), 'cell')}, {sum(row.trials for row in rows)} trials"
+    )
     seconds = [row.seconds for row in rows if row.seconds is not None]
     memory_gb = [row.memory_gb for row in rows if row.memory_gb is not None]
     if not seconds or not memory_gb:

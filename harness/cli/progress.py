@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.cli.tables import VERDICT_STYLES, make_console, wrapped
 from harness.records import Outcome, PairRow, Plan, PlannedTrial, TrialRow
-from harness.units import format_duration, format_ms
+from harness.units import format_duration, format_ms, format_number_of
 from harness.worker import RunWatcher
 
 _SEPARATOR = " · "
@@ -45,7 +45,7 @@ class PlainWatcher(RunWatcher):
         if known and len(known) == len(estimates):
             self._over_s = self._started_s + sum(known)
         about = f", about {format_duration(sum(known))} by the plan" if known else ""
-        cells = "1 cell" if len(planned.cells) == 1 else f"{len(planned.cells)} cells"
+        cells = format_number_of(len(planned.cells), "cell")
         self._print(f"{cells}, {self._trials} trials on {planned.device}{about}")
         for cell in planned.unsupported:
             self._print(f"not planned: {cell.cell_id}: {cell.reason}")

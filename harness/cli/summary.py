@@ -19,7 +19,7 @@ from harness.errors import ExitCode
 from harness.integrity.import_record import read_records
 from harness.records import PairRow, TrialRow, Verdict
 from harness.store.run import Store, open_run
-from harness.units import format_interval, format_ms, format_percent
+from harness.units import format_interval, format_ms, format_number_of, format_percent
 from reports.latency import LatencyRow, latency_rows
 from reports.verdicts import times_note, unjudged_reason
 
@@ -66,7 +66,7 @@ def print_summary(folder: Path, code: ExitCode) -> None:
     _print_latency(run, console)
     brought = read_records(run)
     if brought:
-        logs = "1 imported log" if len(brought) == 1 else f"{len(brought)} imported logs"
+        logs = format_number_of(len(brought), "imported log")
         console.print(f"\n{logs}, parsed here and measured elsewhere")
     if not run.read_record().cells:
         console.print("no cell was planned: nothing was measured here, so nothing can pass")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from docker.errors import APIError, BuildError, ImageLoadError, ImageNotFound
+from docker.errors import BuildError, ImageLoadError, ImageNotFound
 from filelock import FileLock
 
 from harness.environments import requirement_locks
@@ -264,28 +264,13 @@ def _expected(image: Image, folder: Path) -> str:
 def _base(reference: str) -> tuple[str, bool]:
     """Id of a base image, pulled if it is not here, and whether PyTorch comes from it."""
     client = connect()
-    with engine_faults(f"base image {reference} is not here and could not be pulled"):
+    advice = "Name one that is here: --base IMAGE; or run without containers: --sandbox process"
+    with engine_faults(f"base image {reference} is not here and could not be pulled", advice):
         try:
             found = client.images.get(reference)
         except ImageNotFound:
-            found = _pulled(client, reference)
+            found = client.images.pull(reference)
     return str(found.id), found.labels.get(TORCH_LABEL) == "base"
-
-
-def _pulled(client: Any, reference: str) -> Any:
-    """Fetch an image from its registry.
-
-    Raises:
-        EnvironmentFault: The registry cannot be reached or refuses; says how to do without it.
-    """
-    try:
-        return client.images.pull(reference)
-    except APIError as error:
-        raise EnvironmentFault(
-            f"base image {reference} is not here and could not be pulled: "
-            f"{error.explanation or error}\n"
-            "Name one that is here: --base IMAGE; or run without containers: --sandbox process"
-        ) from error
 
 
 def _context(name: str, folder: Path, *, torch_from_base: bool) -> dict[str, str]:

@@ -89,8 +89,10 @@ def forget() -> None:
 
 
 @contextmanager
-def engine_faults(what: str) -> Iterator[None]:
+def engine_faults(what: str, advice: str = "") -> Iterator[None]:
     """Turn what the client raises into a message that begins with ``what``.
+
+    A refusal ends with ``advice``; of a lost engine it is always the same.
 
     Raises:
         LostEngineFault: The engine went away or does not answer.
@@ -99,7 +101,8 @@ def engine_faults(what: str) -> Iterator[None]:
     try:
         yield
     except APIError as error:
-        raise EnvironmentFault(f"{what}: {error.explanation or error}") from error
+        said = f"{what}: {error.explanation or error}"
+        raise EnvironmentFault("\n".join(filter(None, (said, advice)))) from error
     except (*LOST, DockerException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LostEngineFault(
